@@ -1,0 +1,175 @@
+package action
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/penstock-ml/penstock/internal/verdict"
+)
+
+// Ledger keeps the results of a run's steps where the next job finds them.
+// Lookup answers nil where the step has no verdict yet. Record creates once.
+type Ledger interface {
+	Lookup(ctx context.Context, env *Env, step string) (*verdict.Result, error)
+	Record(ctx context.Context, env *Env, step string, r verdict.Result) error
+}
+
+// Program is a set of commands under one name.
+type Program struct {
+	Name     string
+	Summary  string
+	Version  string
+	Commands []Command
+	Ledger   Ledger // nil: --run-key is only noted in the result
+}
+
+// recordTerm bounds how long a cancelled command may take to leave its result.
+const recordTerm = 5 * time.Second
+
+// Main parses args (without the program's name), runs the command and returns
+// the exit code of contract: 0 pass, 1 error, 2 usage, 3 reject, 4
+// inconclusive.
+func (p Program) Main(ctx context.Context, args []string, env *Env) int {
+	code := verdict.ExitPass
+	app := &cli.App{
+		Name: p.Name, Usage: p.Summary, Version: p.Version,
+		Reader: env.Stdin, Writer: env.Stdout, ErrWriter: env.Stderr,
+		// urfave's own handler would call os.Exit inside Run.
+		ExitErrHandler:  func(*cli.Context, error) {},
+		Action:          p.noCommand,
+		HideHelpCommand: true,
+		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return verdict.Usage(err) },
+	}
+	for _, c := range p.Commands {
+		app.Commands = append(app.Commands, p.command(c, env, &code))
+	}
+	if err := app.RunContext(ctx, append([]string{p.Name}, withInputs(p, args, env)...)); err != nil {
+		// Whatever went wrong before a command began is the caller's mistake.
+		fmt.Fprintf(env.Stderr, "%s: %v\nTry: %s --help\n", p.Name, err, p.Name)
+		if env.InActions() {
+			fmt.Fprintf(env.Stdout, "::error::%s\n", escape(err.Error()))
+		}
+		return verdict.ExitUsage
+	}
+	return code
+}
+
+// withInputs puts an action's inputs before the arguments of the command, so
+// that an argument wins over an input.
+func withInputs(p Program, args []string, env *Env) []string {
+	if len(args) == 0 || !env.InActions() {
+		return args
+	}
+	for _, c := range p.Commands {
+		if c.Name == args[0] {
+			var common Common
+			inputs := inputArgs(append(append([]cli.Flag{}, c.Flags...), commonFlags(&common)...), env.Getenv)
+			return append(append([]string{args[0]}, inputs...), args[1:]...)
+		}
+	}
+	return args
+}
+
+func (p Program) noCommand(c *cli.Context) error {
+	if c.NArg() == 0 {
+		return cli.ShowAppHelp(c)
+	}
+	return fmt.Errorf("unknown command %q", c.Args().First())
+}
+
+func (p Program) command(c Command, env *Env, code *int) *cli.Command {
+	run := *env
+	return &cli.Command{
+		Name: c.Name, Usage: c.Summary, Description: c.help(),
+		Flags:        append(append([]cli.Flag{}, c.Flags...), commonFlags(&run.Common)...),
+		OnUsageError: func(_ *cli.Context, err error, _ bool) error { return verdict.Usage(err) },
+		Action: func(ctx *cli.Context) error {
+			if ctx.NArg() > 0 {
+				return fmt.Errorf("%s takes no argument, got %q", c.Name, ctx.Args().First())
+			}
+			if run.Common.Attempt < 1 {
+				return fmt.Errorf("--attempt %d: attempts count from 1", run.Common.Attempt)
+			}
+			*code = p.run(ctx.Context, c, &run)
+			return nil
+		},
+	}
+}
+
+// run does the command's work, unless the ledger has its verdict already, and
+// leaves the result everywhere it belongs.
+func (p Program) run(ctx context.Context, c Command, env *Env) int {
+	started := env.Now()
+	step := c.step(env.Common)
+	result, earlier, err := p.work(ctx, c, env, step)
+	if err != nil {
+		result = merge(result, verdict.FromError(err))
+	}
+	if !earlier {
+		result.Schema, result.Command, result.Version = verdict.Schema, c.Name, p.Version
+		result.RunKey = env.Common.RunKey
+		result.Started, result.Finished = started.UTC(), env.Now().UTC()
+		if err := p.record(ctx, env, step, result); err != nil {
+			result = merge(result, verdict.FromError(fmt.Errorf("the work ended with %s, but its result could not be kept: %w", result.Verdict, err)))
+		}
+	}
+	return leave(c, env, step, result)
+}
+
+// work answers the ledger's result, with earlier set, or runs the command. A
+// panic is an error, never an exit code that means something else.
+func (p Program) work(ctx context.Context, c Command, env *Env, step string) (r verdict.Result, earlier bool, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			fmt.Fprintf(env.Stderr, "%s\n", debug.Stack())
+			err = verdict.Coded("panic", fmt.Errorf("%s %s broke (please report this): %v", p.Name, c.Name, v))
+		}
+	}()
+	if p.Ledger != nil && env.Common.RunKey != "" {
+		kept, err := p.Ledger.Lookup(ctx, env, step)
+		if err != nil {
+			return r, false, err
+		}
+		if kept != nil {
+			env.Logf("%s: run %s, attempt %d has this step's verdict already: nothing to do", c.Name, env.Common.RunKey, env.Common.Attempt)
+			return *kept, true, nil
+		}
+	}
+	r, err = c.Run(ctx, env)
+	if err == nil && ctx.Err() != nil && r.Verdict == "" {
+		err = context.Cause(ctx)
+	}
+	if err == nil && r.Verdict == "" {
+		err = errors.New("the command ended without a verdict")
+	}
+	return r, false, err
+}
+
+func (p Program) record(ctx context.Context, env *Env, step string, r verdict.Result) error {
+	if p.Ledger == nil || env.Common.RunKey == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTerm)
+	defer cancel()
+	return p.Ledger.Record(ctx, env, step, r)
+}
+
+// merge keeps what a broken command had found out and takes verdict and reason
+// from the failure.
+func merge(r, failure verdict.Result) verdict.Result {
+	failure.Checks, failure.Warnings = r.Checks, r.Warnings
+	if r.Subjects != nil {
+		failure.Subjects = r.Subjects
+	}
+	if r.Outputs != nil {
+		failure.Outputs = r.Outputs
+	}
+	failure.Command, failure.Version, failure.RunKey = r.Command, r.Version, r.RunKey
+	failure.Started, failure.Finished = r.Started, r.Finished
+	return failure
+}
