@@ -9,7 +9,6 @@ package process
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -101,14 +100,14 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 func (p *Process) WaitHealthy(ctx context.Context, url string) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	last := errors.New("not asked yet")
 	for {
+		last := Healthy(ctx, url)
 		select {
-		case <-p.done:
+		case <-p.done: // asked first: another server may answer on its port
 			return p.death()
 		default:
 		}
-		if last = Healthy(ctx, url); last == nil {
+		if last == nil {
 			return nil
 		}
 		select {
