@@ -207,6 +207,15 @@ func (b *Bucket) Stat(ctx context.Context, key string) (Object, error) {
 	return object(info), nil
 }
 
+// Exists tells whether an object has this key.
+func (b *Bucket) Exists(ctx context.Context, key string) (bool, error) {
+	_, err := b.Stat(ctx, key)
+	if errors.Is(err, journal.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Reader opens an object for reading. It answers journal.ErrNotFound. The
 // caller closes it.
 func (b *Bucket) Reader(ctx context.Context, key string) (io.ReadCloser, error) {
