@@ -138,8 +138,8 @@ func logLikelihood(looks []Look, logRatio float64) float64 {
 	sum := 0.0
 	for _, l := range looks {
 		canary, control := float64(l.Canary.Requests), float64(l.Control.Requests)
-		if canary == 0 || control == 0 {
-			continue // only one place to land: no information
+		if canary == 0 || control == 0 || l.Canary.Events+l.Control.Events == 0 {
+			continue // only one place to land, or nothing landed: no information
 		}
 		// log s r/(s r + 1 - s) = -log(1 + exp(-z)) with z the log odds
 		z := math.Log(canary/control) + logRatio
