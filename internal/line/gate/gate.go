@@ -1,0 +1,2 @@
+// Package gate owns the policy and the decisions over evidence.
+package gate
