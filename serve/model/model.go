@@ -1,0 +1,159 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	ort "github.com/yalue/onnxruntime_go"
+
+	"github.com/penstock-ml/penstock/internal/bundle"
+	"github.com/penstock-ml/penstock/internal/imaging"
+)
+
+// Model is a bundle that is loaded. It is safe for concurrent use.
+type Model struct {
+	bundle  *bundle.Bundle
+	spec    imaging.Spec
+	runtime *Runtime
+	session *ort.DynamicAdvancedSession
+	outputs []Output
+	limits  imaging.Limits
+	batch   int     // pictures a run may take; 0: any
+	worst   float64 // greatest difference from the goldens' scores
+
+	mu      sync.Mutex
+	users   int
+	closing bool
+	idle    chan struct{} // closed when closing and no user is left
+}
+
+// ErrClosed means that the model was unloaded.
+var ErrClosed = errors.New("the model is unloaded")
+
+// Open loads a bundle that bundle.Read or bundle.Fetch verified, checks the
+// goldens and warms the session up. What it runs counts as one caller.
+func Open(ctx context.Context, r *Runtime, b *bundle.Bundle) (*Model, error) {
+	m, err := open(ctx, r, b)
+	if err != nil {
+		return nil, fmt.Errorf("load model %s %s: %w", b.Manifest.Name, b.Digest, err)
+	}
+	return m, nil
+}
+
+func open(ctx context.Context, r *Runtime, b *bundle.Bundle) (*Model, error) {
+	spec := SpecOf(b.Manifest.Input)
+	if err := spec.Validate(); err != nil {
+		return nil, fmt.Errorf("%s: input.%w", bundle.ManifestFile, err)
+	}
+	release, err := r.slot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	m := &Model{bundle: b, spec: spec, runtime: r, limits: imaging.DefaultLimits, idle: make(chan struct{})}
+	if err := m.fit(); err != nil {
+		return nil, err
+	}
+	if err := m.start(); err != nil {
+		return nil, err
+	}
+	if err := m.checkGoldens(ctx); err != nil {
+		return nil, errors.Join(err, m.destroy())
+	}
+	return m, nil
+}
+
+// SpecOf is the preprocessing that a manifest's input asks for.
+func SpecOf(in bundle.Input) imaging.Spec {
+	return imaging.Spec{Width: in.Width, Height: in.Height, Channels: in.Channels, Filter: in.Filter, Decoder: in.Decoder}
+}
+
+func (m *Model) start() error {
+	options, err := ort.NewSessionOptions()
+	if err != nil {
+		return err
+	}
+	defer options.Destroy()
+	if err := errors.Join(
+		options.SetIntraOpNumThreads(m.runtime.threads),
+		options.SetInterOpNumThreads(1),
+		// Several servers share a machine: waiting threads must not spin.
+		options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"),
+	); err != nil {
+		return err
+	}
+	names := make([]string, len(m.outputs))
+	for i, o := range m.outputs {
+		names[i] = o.Name
+	}
+	m.session, err = ort.NewDynamicAdvancedSession(m.bundle.Path(bundle.ModelFile), []string{m.bundle.Manifest.Input.Name}, names, options)
+	if err != nil {
+		return fmt.Errorf("ONNX Runtime cannot open %s: %w", bundle.ModelFile, err)
+	}
+	return nil
+}
+
+// Name is the model's name, of its manifest.
+func (m *Model) Name() string { return m.bundle.Manifest.Name }
+
+// Digest is that of the bundle.
+func (m *Model) Digest() string { return m.bundle.Digest }
+
+// Bundle is what was loaded.
+func (m *Model) Bundle() *bundle.Bundle { return m.bundle }
+
+// Spec is how pictures are preprocessed.
+func (m *Model) Spec() imaging.Spec { return m.spec }
+
+// GoldenDifference is the greatest absolute difference between the session's
+// scores and the goldens'.
+func (m *Model) GoldenDifference() float64 { return m.worst }
+
+// Acquire keeps the model loaded until the returned function is called. After
+// Close it gives ErrClosed.
+func (m *Model) Acquire() (release func(), err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closing {
+		return nil, ErrClosed
+	}
+	m.users++
+	return sync.OnceFunc(m.release), nil
+}
+
+func (m *Model) release() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.users--
+	if m.closing && m.users == 0 {
+		close(m.idle)
+	}
+}
+
+// Close lets no new user in, waits for those that are there, destroys the
+// session and gives its memory back. It is called once.
+func (m *Model) Close() error {
+	m.mu.Lock()
+	if m.closing {
+		m.mu.Unlock()
+		return ErrClosed
+	}
+	m.closing = true
+	if m.users == 0 {
+		close(m.idle)
+	}
+	m.mu.Unlock()
+	<-m.idle
+	return m.destroy()
+}
+
+func (m *Model) destroy() error {
+	err := m.session.Destroy()
+	returnMemory()
+	if err != nil {
+		return fmt.Errorf("unload model %s: %w", m.bundle.Digest, err)
+	}
+	return nil
+}
