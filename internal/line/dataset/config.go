@@ -95,6 +95,16 @@ func (c Config) Validate() error {
 	return c.Normalise.validate(c.Image.Channels)
 }
 
+// checkLabels refuses labels that no cell of a table could carry.
+func (c Config) checkLabels(labels []string) error {
+	for _, l := range labels {
+		if l == c.NoFinding || strings.Contains(l, c.LabelSeparator) || l != strings.TrimSpace(l) {
+			return fmt.Errorf("the label %q cannot be told from data.no_finding %q and data.label_separator %q: rename it in penstock.yaml", l, c.NoFinding, c.LabelSeparator)
+		}
+	}
+	return nil
+}
+
 func (s Splits) validate() error {
 	sum := 0.0
 	for _, name := range Splitting {

@@ -75,9 +75,15 @@ const (
 // Grow makes the data set of parent and batch. It may be repeated: what is
 // there already is used again, and the digest is the same.
 func Grow(ctx context.Context, store Store, r Request) (Growth, error) {
+	if err := r.Config.checkLabels(r.Labels); err != nil {
+		return Growth{}, err
+	}
 	parent, rows, err := r.parent(ctx, store)
 	if err != nil {
 		return Growth{}, err
+	}
+	if slices.Contains(parent.Batches, r.Batch.Key) {
+		return Growth{Dataset: parent}, nil // though raw/ may be cleared by now
 	}
 	entries, err := r.table(ctx, store)
 	if err != nil {
