@@ -99,10 +99,15 @@ type Provenance struct {
 	Parent     string            `yaml:"parent,omitempty" json:"parent,omitempty"`
 }
 
+// Urgencies are what a label's urgency may be.
+var Urgencies = []string{"routine", "urgent", "critical"}
+
+// KnownUrgency tells whether u is one of Urgencies.
+func KnownUrgency(u string) bool { return slices.Contains(Urgencies, u) }
+
 // The names that a manifest may use.
 var (
 	activations = []string{"none", "sigmoid", "softmax"}
-	urgencies   = []string{"routine", "urgent", "critical"}
 	laterTasks  = []string{"multiclass", "binary", "super-resolution"}
 )
 
@@ -213,8 +218,8 @@ func (m Manifest) validateLabels() error {
 			return fmt.Errorf("labels[%d].name %q: want a name of its own", i, l.Name)
 		case !(l.Threshold >= 0 && l.Threshold <= 1):
 			return fmt.Errorf("threshold %v of label %s: want a number from 0 to 1", l.Threshold, l.Name)
-		case !slices.Contains(urgencies, l.Urgency):
-			return fmt.Errorf("urgency %q of label %s: want one of %q", l.Urgency, l.Name, urgencies)
+		case !slices.Contains(Urgencies, l.Urgency):
+			return fmt.Errorf("urgency %q of label %s: want one of %q", l.Urgency, l.Name, Urgencies)
 		}
 		seen[l.Name] = true
 	}
