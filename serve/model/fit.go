@@ -10,9 +10,9 @@ import (
 	"github.com/penstock-ml/penstock/internal/bundle"
 )
 
-// Output is one of the graph's outputs that the manifest names. A dimension of
-// -1 is free.
-type Output struct {
+// Declared is an input or output of the graph that the manifest names. A
+// dimension of -1 is free.
+type Declared struct {
 	Name  string
 	Shape []int64
 }
@@ -53,7 +53,7 @@ func (m *Model) fitInput(inputs []ort.InputOutputInfo) error {
 
 func (m *Model) fitOutputs(outputs []ort.InputOutputInfo) error {
 	out, labels := m.bundle.Manifest.Outputs, int64(len(m.bundle.Manifest.Labels))
-	wanted := []Output{
+	wanted := []Declared{
 		{out.Scores, []int64{-1, labels}},
 		{out.Heatmap, []int64{-1, labels, -1, -1}},
 		{out.Features, []int64{-1, -1}},
@@ -69,7 +69,7 @@ func (m *Model) fitOutputs(outputs []ort.InputOutputInfo) error {
 		if err := fitTensor(outputs[i], w.Shape); err != nil {
 			return fmt.Errorf("output %w", err)
 		}
-		m.outputs = append(m.outputs, Output{w.Name, outputs[i].Dimensions})
+		m.outputs = append(m.outputs, Declared{w.Name, outputs[i].Dimensions})
 	}
 	return nil
 }

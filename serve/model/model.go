@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	ort "github.com/yalue/onnxruntime_go"
@@ -18,7 +19,7 @@ type Model struct {
 	spec    imaging.Spec
 	runtime *Runtime
 	session *ort.DynamicAdvancedSession
-	outputs []Output
+	outputs []Declared
 	limits  imaging.Limits
 	batch   int     // pictures a run may take; 0: any
 	worst   float64 // greatest difference from the goldens' scores
@@ -106,6 +107,18 @@ func (m *Model) Bundle() *bundle.Bundle { return m.bundle }
 
 // Spec is how pictures are preprocessed.
 func (m *Model) Spec() imaging.Spec { return m.spec }
+
+// Input is the tensor that Infer takes. A dimension of -1 is free.
+func (m *Model) Input() Declared {
+	in, n := m.bundle.Manifest.Input, int64(-1)
+	if m.batch > 0 {
+		n = int64(m.batch)
+	}
+	return Declared{in.Name, []int64{n, int64(in.Channels), int64(in.Height), int64(in.Width)}}
+}
+
+// Outputs are the tensors that Infer gives, the scores first.
+func (m *Model) Outputs() []Declared { return slices.Clone(m.outputs) }
 
 // GoldenDifference is the greatest absolute difference between the session's
 // scores and the goldens'.

@@ -70,7 +70,18 @@ func (m *Model) Infer(ctx context.Context, input Tensor) ([]Tensor, error) {
 		return nil, err
 	}
 	defer release()
-	return m.run(ctx, input.Shape, input.Data)
+	outputs, err := m.run(ctx, input.Shape, input.Data)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range outputs {
+		for _, v := range o.Data {
+			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+				return nil, &RunError{fmt.Errorf("its output %q holds %v", o.Name, v)}
+			}
+		}
+	}
+	return outputs, nil
 }
 
 // scores wants the slot. Pictures go through the graph together, or one by one
