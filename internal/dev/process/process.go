@@ -69,16 +69,15 @@ func Start(s Spec) (*Process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.Name, err)
 	}
-	id, idErr := Identify(cmd.Process.Pid)
+	id, err := Identify(cmd.Process.Pid)
+	if err != nil {
+		id = Identity{PID: cmd.Process.Pid} // it ended at once; who waits for it learns how
+	}
 	p := &Process{Name: s.Name, ID: id, Log: s.Log, done: make(chan struct{})}
 	go func() {
 		p.err = cmd.Wait()
 		close(p.done)
 	}()
-	if idErr != nil {
-		<-p.done // gone before it could be identified
-		return nil, p.death()
-	}
 	return p, nil
 }
 
@@ -100,14 +99,18 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 func (p *Process) WaitHealthy(ctx context.Context, url string) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
+	var last error // what the server itself said, not that time was up
 	for {
-		last := Healthy(ctx, url)
+		err := Healthy(ctx, url)
+		if err != nil && (last == nil || ctx.Err() == nil) {
+			last = err
+		}
 		select {
 		case <-p.done: // asked first: another server may answer on its port
 			return p.death()
 		default:
 		}
-		if last == nil {
+		if err == nil {
 			return nil
 		}
 		select {
