@@ -1,0 +1,45 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/penstock-ml/penstock/internal/dev/demo"
+)
+
+func demoCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "demo",
+		Usage: "play the whole loop: two batches to production, then sabotage that is stopped",
+		Description: "Starts the stack in a folder of its own, makes a project from examples/xray, and drives every\n" +
+			"command as a terminal would. Expects what stands in the steps' names; the exit code is 0 only when\n" +
+			"every expectation was met. What happened stands in .penstock/demo.json.\n\n" +
+			"Example:\n  penstock-dev demo --keep\n  penstock-dev demo --data ../shared/data/xray",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "root", Usage: "the `CHECKOUT` with examples/ and tests/", Value: "."},
+			&cli.StringFlag{Name: "dir", Usage: "`FOLDER` for everything the demo writes", Value: ".penstock/demo"},
+			&cli.StringFlag{Name: "programs", Usage: "`FOLDER` of penstock and penstock-serve (default: beside this program)"},
+			&cli.StringFlag{Name: "data", Usage: "`FOLDER` with nih64.csv and nih64/: play steps 1 to 3 on real images"},
+			&cli.StringFlag{Name: "way", Usage: "who drives the commands: terminal", Value: "terminal"},
+			&cli.BoolFlag{Name: "keep", Usage: "leave the stack up"},
+		},
+		Action: func(c *cli.Context) error {
+			if way := c.String("way"); way != "terminal" {
+				return fmt.Errorf("%w: --way %q: this version knows terminal", errUsage, way)
+			}
+			bin := c.String("programs")
+			if bin == "" {
+				var err error
+				if bin, err = besideMe(); err != nil {
+					return err
+				}
+			}
+			return demo.Run(c.Context, demo.Options{
+				Root: c.String("root"), Dir: c.String("dir"), Bin: bin,
+				Data: c.String("data"), Keep: c.Bool("keep"), Out: os.Stdout,
+			})
+		},
+	}
+}

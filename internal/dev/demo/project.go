@@ -1,0 +1,148 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/parser"
+
+	"github.com/penstock-ml/penstock/internal/line/registry"
+	"github.com/penstock-ml/penstock/internal/outside/mlflow"
+	"github.com/penstock-ml/penstock/internal/outside/objectstore"
+	"github.com/penstock-ml/penstock/internal/project"
+	"github.com/penstock-ml/penstock/internal/verdict"
+)
+
+// makeProject lays out the project as its users have it: a repository of its
+// own with penstock.yaml and the trainer, whose environments are this stack's.
+func (d *demo) makeProject(ctx context.Context) error {
+	dir := filepath.Join(d.Dir, "project")
+	if err := os.CopyFS(dir, os.DirFS(d.example())); err != nil {
+		return err
+	}
+	config := filepath.Join(dir, "penstock.yaml")
+	source := config
+	if d.Data != "" {
+		source = filepath.Join(dir, "nih64.yaml")
+	}
+	data, err := os.ReadFile(source)
+	if err != nil {
+		return err
+	}
+	if data, err = withEnvironments(data, d.stackEnvironments()); err != nil {
+		return fmt.Errorf("%s: %w", source, err)
+	}
+	if err := verdict.WriteFile(config, data); err != nil {
+		return err
+	}
+	if d.project, err = project.Read(config); err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"init", "--quiet", "--initial-branch", "main"},
+		{"add", "--all"},
+		{"-c", "user.name=Penstock demo", "-c", "user.email=demo@penstock.invalid", "commit", "--quiet", "--message", "project: the X-ray example"},
+	} {
+		if _, err := d.git(ctx, args...); err != nil {
+			return err
+		}
+	}
+	d.programs = programs{
+		bin: d.Bin, dir: dir, log: filepath.Join(d.Dir, "runs"),
+		env: append(append(os.Environ(), d.stack.Env()...), "PENSTOCK_CACHE="+filepath.Join(d.Dir, "cache"), "PENSTOCK_ONNXRUNTIME="+d.onnxruntime),
+	}
+	d.report.Repository = dir
+	d.report.Endpoints = d.endpoints()
+	return d.open()
+}
+
+func (d *demo) example() string { return filepath.Join(d.Root, "examples", "xray") }
+
+// open opens bucket and registry, with which the demo looks at what the
+// commands did.
+func (d *demo) open() (err error) {
+	credentials := d.stack.Credentials
+	d.bucket, err = objectstore.Open(objectstore.Credentials{
+		Endpoint: d.stack.Endpoints.S3, Region: "us-east-1",
+		AccessKey: credentials.AccessKey, SecretKey: credentials.SecretKey,
+	}, d.project.Data.Bucket)
+	if err != nil {
+		return err
+	}
+	tracking, err := mlflow.Open(mlflow.Credentials{URI: d.stack.Endpoints.MLflow})
+	if err != nil {
+		return err
+	}
+	models := tracking.Registry()
+	d.registry = &registry.Registry{Model: d.project.Name, Versions: models, Aliases: models, Store: d.bucket, Now: d.now}
+	return nil
+}
+
+// git runs git in the project's repository and gives what it printed.
+func (d *demo) git(ctx context.Context, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", filepath.Join(d.Dir, "project")}, args...)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("git %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
+	}
+	return string(bytes.TrimSpace(out)), nil
+}
+
+// endpoints are the addresses where people look, for the summary.
+func (d *demo) endpoints() map[string]string {
+	e := d.stack.Endpoints
+	all := map[string]string{
+		"s3": e.S3, "s3-console": e.S3Console, "mlflow": e.MLflow, "prometheus": e.Prometheus,
+		"production": e.Production, "haproxy": e.ProxyMetrics, "router": e.Router,
+	}
+	for slot, server := range e.Servers {
+		all[slot] = server.URL
+	}
+	return all
+}
+
+// stackEnvironments is the section `environments` for this stack.
+func (d *demo) stackEnvironments() map[string]any {
+	e := d.stack.Endpoints
+	server := func(slot string) map[string]string {
+		return map[string]string{"slot": slot, "url": e.Servers[slot].URL, "admin": e.Servers[slot].Admin}
+	}
+	return map[string]any{
+		"staging": map[string]any{"servers": []any{server("staging")}},
+		"production": map[string]any{
+			"url":     e.Production,
+			"servers": []any{server("stable"), server("canary")},
+			"routers": []any{map[string]string{"url": e.Router}},
+		},
+	}
+}
+
+// withEnvironments replaces one section of a penstock.yaml and leaves the
+// rest, comments included, as it is.
+func withEnvironments(data []byte, environments map[string]any) ([]byte, error) {
+	file, err := parser.ParseBytes(data, parser.ParseComments)
+	if err != nil {
+		return nil, err
+	}
+	section, err := yaml.Marshal(environments)
+	if err != nil {
+		return nil, err
+	}
+	path, err := yaml.PathString("$.environments")
+	if err != nil {
+		return nil, err
+	}
+	if err := path.ReplaceWithReader(file, bytes.NewReader(section)); err != nil {
+		return nil, err
+	}
+	return []byte(file.String() + "\n"), nil
+}
