@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/penstock-ml/penstock/internal/action"
@@ -48,21 +49,27 @@ func runDoctor(ctx context.Context, env *action.Env) (verdict.Result, error) {
 	}
 	questions := slices.Concat(storeQuestions(w), trackingQuestions(env, w), hostQuestions(env, w), trainerQuestions(w))
 	r := verdict.Passed("everything the line needs is there")
-	failed := ""
-	for _, q := range questions {
-		c := answer(ctx, q)
-		if c.Verdict != verdict.Pass && failed == "" {
-			failed = q.name + ": " + c.Text
-		}
-		r.Checks = append(r.Checks, c)
-	}
+	r.Checks = answers(ctx, questions)
 	if err := ctx.Err(); err != nil {
 		return r, err
 	}
 	if r.Verdict = verdict.Join(r.Checks); r.Verdict != verdict.Pass {
-		r.Reason = verdict.Reason{Code: "unhealthy", Text: failed}
+		first := slices.IndexFunc(r.Checks, func(c verdict.Check) bool { return c.Verdict != verdict.Pass })
+		r.Reason = verdict.Reason{Code: "unhealthy", Text: r.Checks[first].Name + ": " + r.Checks[first].Text}
 	}
 	return r, nil
+}
+
+// answers asks all questions at once: a server that hangs costs its own time
+// only.
+func answers(ctx context.Context, questions []question) []verdict.Check {
+	checks := make([]verdict.Check, len(questions))
+	var wg sync.WaitGroup
+	for i, q := range questions {
+		wg.Go(func() { checks[i] = answer(ctx, q) })
+	}
+	wg.Wait()
+	return checks
 }
 
 func answer(ctx context.Context, q question) verdict.Check {
