@@ -46,7 +46,7 @@ func Write(w io.Writer, m Meta, rows []Row) error {
 		m.Schema = Schema
 	}
 	rows = slices.SortedFunc(slices.Values(rows), func(a, b Row) int { return cmp.Compare(a.ID, b.ID) })
-	if err := m.check(rows); err != nil {
+	if err := m.Check(rows); err != nil {
 		return err
 	}
 	options, err := m.options()
@@ -108,7 +108,7 @@ func Read(r io.ReaderAt, size int64) (m Meta, rows []Row, err error) {
 			return Meta{}, nil, fmt.Errorf("predictions: example %q: %w", rec.ID, err)
 		}
 	}
-	if err := m.check(rows); err != nil {
+	if err := m.Check(rows); err != nil {
 		return Meta{}, nil, err
 	}
 	return m, rows, nil

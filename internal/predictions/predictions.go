@@ -110,9 +110,9 @@ func (m Meta) validateLabels() error {
 	return nil
 }
 
-// check refuses rows that metadata m does not describe. It wants them sorted
-// by id.
-func (m Meta) check(rows []Row) error {
+// Check refuses rows that metadata m does not describe. It wants them sorted
+// by id, as Read gives them.
+func (m Meta) Check(rows []Row) error {
 	if err := m.Validate(); err != nil {
 		return err
 	}

@@ -214,7 +214,7 @@ func TestDamagedFilesAreErrors(t *testing.T) {
 			refused++
 			continue
 		}
-		if err := gotMeta.check(got); err != nil {
+		if err := gotMeta.Check(got); err != nil {
 			t.Fatalf("rows were read that are no evidence: %v", err)
 		}
 	}
