@@ -81,11 +81,12 @@ func (s *state) services(o Options) ([][]service, error) {
 	if err != nil {
 		return nil, err
 	}
-	second := []service{s.mlflow(programs), s.router(programs), s.prometheus(programs)}
+	first := []service{s.minio(programs, o), s.router(programs)}
+	second := []service{s.mlflow(programs), s.prometheus(programs), s.haproxy(programs)}
 	for _, slot := range Slots {
 		second = append(second, s.serve(programs, o, slot))
 	}
-	return [][]service{{s.minio(programs, o)}, second, {s.haproxy(programs)}}, nil
+	return [][]service{first, second}, nil
 }
 
 // findPrograms looks for everything before anything is started.
