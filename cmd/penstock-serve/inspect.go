@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/penstock-ml/penstock/internal/action"
+	"github.com/penstock-ml/penstock/internal/bundle"
+	"github.com/penstock-ml/penstock/internal/verdict"
+	"github.com/penstock-ml/penstock/internal/workspace"
+	"github.com/penstock-ml/penstock/serve/model"
+)
+
+type inspectOptions struct {
+	engine engine
+	dir    string
+	model  string
+}
+
+func inspectCommand() action.Command {
+	var o inspectOptions
+	return action.Command{
+		Name: "inspect", Program: "penstock-serve",
+		Summary: "look into a bundle and run its goldens",
+		Description: `Verifies a bundle, loads it as the server would, runs its goldens and shows
+what it is: input, outputs, labels, thresholds, where it comes from. Pass means
+that a server would take it; a bundle that it would refuse is an error that
+says why.`,
+		Example: "penstock-serve inspect --bundle ./bundle\npenstock-serve inspect --model 5f2c... --json",
+		Flags: append(o.engine.flags(),
+			&cli.StringFlag{Name: "bundle", Usage: "`DIR` of the bundle", Destination: &o.dir},
+			&cli.StringFlag{Name: "model", Usage: "`DIGEST` of a bundle in the project's bucket", Destination: &o.model},
+		),
+		Outputs: []action.Output{
+			{Name: "model", Description: "digest of the bundle"},
+			{Name: "golden_difference", Description: "greatest difference between its scores and the training framework's"},
+		},
+		Environment: append(workspace.StoreVariables(), engineVariables()...),
+		Run: func(ctx context.Context, env *action.Env) (verdict.Result, error) {
+			return runInspect(ctx, env, o)
+		},
+	}
+}
+
+func runInspect(ctx context.Context, env *action.Env, o inspectOptions) (r verdict.Result, err error) {
+	b, err := o.find(ctx, env)
+	if err != nil {
+		return r, err
+	}
+	runtime, err := o.engine.start(env)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, runtime.Close()) }()
+	m, err := model.Open(ctx, runtime, b)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	r = verdict.Passed("%s %s can be served", m.Name(), m.Digest())
+	r.Subjects["model"] = m.Digest()
+	if dataset := b.Manifest.Provenance.Dataset; dataset != "" {
+		r.Subjects["dataset"] = dataset
+	}
+	for _, line := range describe(m) {
+		r.Outputs[line.name] = line.text
+	}
+	if !env.Common.JSON {
+		err = table(env.Stdout, m)
+	}
+	return r, err
+}
+
+func (o inspectOptions) find(ctx context.Context, env *action.Env) (*bundle.Bundle, error) {
+	switch {
+	case (o.dir == "") == (o.model == ""):
+		return nil, verdict.Usage(errors.New("give the bundle's --bundle DIR or its --model DIGEST, one of them"))
+	case o.dir != "":
+		return bundle.Read(o.dir)
+	}
+	w, err := workspace.Open(env)
+	if err != nil {
+		return nil, err
+	}
+	return bundle.Fetch(ctx, w.Bucket, o.model, filepath.Join(w.Cache, "models"))
+}
+
+// line is one fact about a bundle.
+type line struct{ name, text string }
+
+func describe(m *model.Model) []line {
+	manifest := m.Bundle().Manifest
+	in, from := manifest.Input, manifest.Provenance
+	outputs := make([]string, 0, len(m.Outputs()))
+	for _, o := range m.Outputs() {
+		outputs = append(outputs, fmt.Sprintf("%s %v", o.Name, o.Shape))
+	}
+	frameworks := make([]string, 0, len(from.Frameworks))
+	for _, name := range slices.Sorted(maps.Keys(from.Frameworks)) {
+		frameworks = append(frameworks, name+" "+from.Frameworks[name])
+	}
+	return []line{
+		{"name", manifest.Name},
+		{"task", manifest.Task},
+		{"pipeline", m.Spec().Pipeline()},
+		{"input", fmt.Sprintf("%s %v, x*%v, minus %v, over %v", in.Name, m.Input().Shape, in.Scale, in.Mean, in.Std)},
+		{"outputs", strings.Join(outputs, ", ")},
+		{"activation", manifest.Outputs.Activation},
+		{"labels", strings.Join(manifest.LabelNames(), ", ")},
+		{"goldens", fmt.Sprint(len(manifest.Goldens))},
+		{"golden_difference", fmt.Sprintf("%.3g", m.GoldenDifference())},
+		{"tolerance", fmt.Sprint(manifest.Tolerance)},
+		{"run_key", from.RunKey},
+		{"mlflow_run", from.MLflowRun},
+		{"git_commit", from.GitCommit},
+		{"trainer", from.Trainer},
+		{"frameworks", strings.Join(frameworks, ", ")},
+		{"parent", from.Parent},
+	}
+}
+
+// table shows the labels; the other facts stand in the result's own text.
+func table(out io.Writer, m *model.Model) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "LABEL\tTHRESHOLD\tURGENCY")
+	for _, l := range m.Bundle().Manifest.Labels {
+		fmt.Fprintf(w, "%s\t%.4f\t%s\n", l.Name, l.Threshold, l.Urgency)
+	}
+	return w.Flush()
+}

@@ -1,0 +1,57 @@
+// Penstock-serve is all that runs a model: the server, the predictions of a
+// split, the look into a bundle.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/penstock-ml/penstock/internal/action"
+	"github.com/penstock-ml/penstock/internal/workspace"
+)
+
+// version is set by the linker for releases.
+var version = ""
+
+//go:generate go test -run TestGeneratedFilesAreCurrent -update .
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := program().Main(ctx, os.Args[1:], action.System())
+	stop()
+	os.Exit(code)
+}
+
+func program() action.Program {
+	return action.Program{
+		Name:     "penstock-serve",
+		Summary:  "runs models: the inference server, the predictions of a split, the look into a bundle",
+		Version:  buildVersion(),
+		Commands: commands(),
+		Ledger:   workspace.Ledger{},
+	}
+}
+
+func commands() []action.Command {
+	return []action.Command{runCommand(), predictCommand(), inspectCommand()}
+}
+
+// buildVersion is the release, else the commit the binary was built from.
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "devel"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return "devel-" + s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return "devel"
+}

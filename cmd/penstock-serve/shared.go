@@ -1,0 +1,54 @@
+package main
+
+import (
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/penstock-ml/penstock/internal/action"
+	"github.com/penstock-ml/penstock/internal/workspace"
+	"github.com/penstock-ml/penstock/serve/model"
+)
+
+// engine are the flags of every command that runs a model.
+type engine struct {
+	library string
+	threads int
+}
+
+func (e *engine) flags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "onnxruntime", Usage: "`PATH` of libonnxruntime.so (default: PENSTOCK_ONNXRUNTIME, the one beside the program, the one in PENSTOCK_CACHE)", Destination: &e.library},
+		&cli.IntFlag{Name: "threads", Usage: "`NUMBER` of threads of one run; as many runs go on at a time as the CPUs allow", Value: 1, Destination: &e.threads},
+	}
+}
+
+// start starts ONNX Runtime.
+func (e *engine) start(env *action.Env) (*model.Runtime, error) {
+	library, err := model.FindLibrary(e.library, env.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	runtime, err := model.Start(model.Options{Library: library, Threads: e.threads})
+	if err != nil {
+		return nil, err
+	}
+	env.Logf("ONNX Runtime %s from %s: %d runs at a time, %d threads each, no telemetry", runtime.Version(), library, runtime.Callers(), e.threads)
+	return runtime, nil
+}
+
+func engineVariables() []action.Variable {
+	return []action.Variable{
+		{Name: "PENSTOCK_ONNXRUNTIME", Description: "path of libonnxruntime.so"},
+		{Name: "PENSTOCK_CACHE", Description: "folder of downloads"},
+	}
+}
+
+// modelCache is where bundles are kept once they are fetched.
+func modelCache(env *action.Env) (string, error) {
+	dir, err := workspace.CacheDir(env)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "models"), nil
+}
