@@ -11,8 +11,9 @@ export PENSTOCK_ONNXRUNTIME ?= $(PENSTOCK_CACHE)/lib/libonnxruntime.so
 
 TOOLS := $(PENSTOCK_CACHE)/bin
 BUILD := go build -trimpath -ldflags '-s -w'
-BENCHMARKS := $(notdir $(patsubst %/,%,$(wildcard tests/bench/*/)))
-BENCH_TARGETS := $(addprefix bench-,$(BENCHMARKS))
+# A stage has a benchmark when its package has one.
+BENCHED = $(sort $(patsubst %/,%,$(dir $(shell grep -rl --include='*_test.go' '^func Benchmark' internal serve))))
+BENCH_TARGETS = $(addprefix bench-,$(notdir $(BENCHED)))
 
 .PHONY: help setup build test demo up down status bench generate lint $(BENCH_TARGETS)
 
@@ -43,11 +44,10 @@ status: build ## what of the local stack lives
 down: build ## end the local stack
 	bin/penstock-dev down
 
-bench: setup build $(BENCH_TARGETS) ## run every benchmark of tests/bench
-	@[[ -n '$(BENCHMARKS)' ]] || echo 'no stage has a benchmark yet: they live in tests/bench/<stage>'
+bench: $(BENCH_TARGETS) ## every benchmark; bench-STAGE runs one; tables and .penstock/bench/STAGE.json
 
-$(BENCH_TARGETS): bench-%: setup build
-	go run ./tests/bench/$* --out .penstock/bench/$*.json
+$(BENCH_TARGETS): bench-%: setup
+	@go run ./tests/bench --stage $* --out .penstock/bench/$*.json $(addprefix ./,$(filter %/$*,$(BENCHED)))
 
 generate: ## write action.yml files and the commands' documentation
 	go generate ./...
