@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 
 	"github.com/penstock-ml/penstock/internal/stat"
@@ -132,7 +131,7 @@ func (m Margin) validate() error {
 
 func (b Batch) validate() error {
 	switch {
-	case !(b.MaxDrop > 0 && b.MaxDrop < 0.5) || math.IsNaN(b.MaxDrop):
+	case !(b.MaxDrop > 0 && b.MaxDrop < 0.5):
 		return fmt.Errorf("max_drop: %v; say how far the champion may fall, above 0 and below 0.5, e.g. 0.05", b.MaxDrop)
 	case b.Labels < 1:
 		return errors.New("labels: say how many labels must be evaluable on the batch, at least 1")
