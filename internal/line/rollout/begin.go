@@ -136,6 +136,9 @@ func (r *run) supersede(ctx context.Context) error {
 func (r *run) settled(ctx context.Context, champion Champion) (State, error) {
 	serving, err := r.Fleet.Serving(ctx, deployment.Stable)
 	if err == nil && serving == champion.Digest {
+		if err := r.release(ctx); err != nil {
+			return State{}, err
+		}
 		s := Start(Direct, r.Model, champion.Digest, champion.Previous, r.Plan, r.Now())
 		s.RunKey = r.RunKey
 		s, _ = s.close(r.Now(), verdict.Pass, "served", fmt.Sprintf("%s is the champion and stable serves it: nothing to do", champion.Digest))
@@ -146,6 +149,15 @@ func (r *run) settled(ctx context.Context, champion Champion) (State, error) {
 	}
 	r.Say("stable serves %s instead of the champion %s: it is put right", orNothing(serving), champion.Digest)
 	return r.begin(ctx, Direct, champion.Digest, champion.Previous)
+}
+
+// release gives back a lease that a killed run of ours left.
+func (r *run) release(ctx context.Context) error {
+	now, err := r.Router.Weights(ctx)
+	if err != nil || !now.Owned {
+		return err
+	}
+	return r.Router.Release(ctx)
 }
 
 // comparable wants the champion on stable: a canary compared with anything
