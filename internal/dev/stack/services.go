@@ -203,7 +203,7 @@ func (s *state) serve(programs map[string]string, o Options, slot string) servic
 			Args: []string{
 				"run", "--listen", s.at(slot), "--admin-listen", s.at(slot + "-admin"), "--slot", slot,
 				"--bucket", o.Bucket, "--name", o.Model, "--slo", o.SLO.String(),
-				"--cache", s.path("models"), "--state", s.path("state", slot), "--onnxruntime", o.OnnxRuntime,
+				"--cache", s.path("models"), "--state", s.path("state", slot), "--onnxruntime", o.OnnxRuntime, "--drain", drain.String(),
 			},
 			Env: append(s.stack().s3Env(), "PENSTOCK_ADMIN_TOKEN="+s.Credentials.AdminToken, "ORT_DISABLE_TELEMETRY=1"),
 		},

@@ -32,6 +32,7 @@ var Slots = []string{"staging", "stable", "canary"}
 const (
 	healthLimit = 90 * time.Second // of one server, on a cold disk and two busy cores
 	stopGrace   = 10 * time.Second // between SIGTERM and SIGKILL
+	drain       = 5 * time.Second  // that penstock-serve gives to running requests; less than stopGrace
 )
 
 // Options says what to start and where.
