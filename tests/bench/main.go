@@ -64,7 +64,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	if *stage == "" || *file == "" || flags.NArg() == 0 {
-		return errors.New("wanted: --stage NAME --out FILE PACKAGE...")
+		return errors.New("wanted: --stage NAME --out FILE and a package")
 	}
 	command := append([]string{"test", "-run", "^$", "-bench", ".", "-benchmem", "-benchtime", *benchtime}, flags.Args()...)
 	cmd := exec.CommandContext(ctx, "go", command...)
