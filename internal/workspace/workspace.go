@@ -75,7 +75,7 @@ func CacheDir(env *action.Env) (string, error) {
 func (w *Workspace) From(ctx context.Context, sources []string) ([]verdict.Result, error) {
 	results := make([]verdict.Result, 0, len(sources))
 	for _, source := range sources {
-		data, err := w.read(ctx, source)
+		data, err := w.Read(ctx, source)
 		if err != nil {
 			return nil, fmt.Errorf("--from %s: %w", source, err)
 		}
@@ -88,7 +88,8 @@ func (w *Workspace) From(ctx context.Context, sources []string) ([]verdict.Resul
 	return results, nil
 }
 
-func (w *Workspace) read(ctx context.Context, source string) ([]byte, error) {
+// Read reads a file, or an s3:// URI in the project's bucket.
+func (w *Workspace) Read(ctx context.Context, source string) ([]byte, error) {
 	rest, remote := strings.CutPrefix(source, "s3://")
 	if !remote {
 		return os.ReadFile(source)
