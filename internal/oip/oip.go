@@ -114,13 +114,14 @@ func Elements(shape []int64, limit int) (int, error) {
 // either flat or nested exactly as the shape is.
 func Floats(data []byte, shape []int64, n int) ([]float32, error) {
 	p := parser{data: data, out: make([]float32, 0, n)}
-	depth := p.depth()
-	if depth != 1 {
-		if depth != len(shape) {
-			return nil, fmt.Errorf("data is nested %d deep, want 1 (flat) or %d (as the shape %v)", depth, len(shape), shape)
-		}
-	} else {
+	switch depth := p.depth(); depth {
+	case 0:
+		return nil, errArray
+	case 1:
 		shape = []int64{int64(n)}
+	case len(shape):
+	default:
+		return nil, fmt.Errorf("data is nested %d deep, want 1 (flat) or %d (as the shape %v)", depth, len(shape), shape)
 	}
 	if err := p.array(shape); err != nil {
 		return nil, err

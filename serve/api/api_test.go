@@ -1,0 +1,474 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"log/slog"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/penstock-ml/penstock/internal/bundle"
+	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
+	"github.com/penstock-ml/penstock/internal/imaging"
+	"github.com/penstock-ml/penstock/internal/oip"
+	"github.com/penstock-ml/penstock/serve/api"
+	"github.com/penstock-ml/penstock/serve/host"
+	"github.com/penstock-ml/penstock/serve/metrics"
+	"github.com/penstock-ml/penstock/serve/model"
+	"github.com/penstock-ml/penstock/serve/model/modeltest"
+)
+
+// counts remembers what was counted.
+type counts struct {
+	mu   sync.Mutex
+	seen []string
+}
+
+func (c *counts) Count(digest string, outcome metrics.Outcome, took time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen = append(c.seen, fmt.Sprintf("%.8s %s", digest, outcome))
+	if took < 0 || took > time.Minute {
+		c.seen = append(c.seen, "took "+took.String())
+	}
+}
+
+func (c *counts) Serving(string) {}
+
+func (c *counts) take() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := strings.Join(c.seen, ", ")
+	c.seen = nil
+	return all
+}
+
+// world is a server with one model.
+type world struct {
+	t      *testing.T
+	counts *counts
+	host   *host.Host
+	api    *api.Server
+	url    string
+	digest string
+}
+
+// serve starts a server that serves graph, or nothing where it is empty.
+func serve(t *testing.T, graph string) *world {
+	t.Helper()
+	w := &world{t: t, counts: &counts{}}
+	dir := ""
+	if graph != "" {
+		dir = bundletest.New(t, graph)
+		b, err := bundle.Read(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.digest = b.Digest
+	}
+	load := func(ctx context.Context, _ string) (*model.Model, error) {
+		b, err := bundle.Read(dir)
+		if err != nil {
+			return nil, err
+		}
+		return model.Open(ctx, modeltest.Runtime(t), b)
+	}
+	log := slog.New(slog.DiscardHandler)
+	w.host = host.New("test", t.TempDir(), load, w.counts, log)
+	t.Cleanup(w.host.Close)
+	if graph != "" {
+		if _, err := w.host.Assign(t.Context(), w.digest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.api = api.New(w.host, w.counts, log, "v0", 500*time.Millisecond)
+	server := httptest.NewServer(w.api.Handler())
+	t.Cleanup(server.Close)
+	w.url = server.URL
+	return w
+}
+
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func (w *world) do(method, path, kind string, body []byte) answer {
+	w.t.Helper()
+	request, err := http.NewRequestWithContext(w.t.Context(), method, w.url+path, bytes.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if kind != "" {
+		request.Header.Set("Content-Type", kind)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	data, err := io.ReadAll(response.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return answer{response.StatusCode, response.Header, data}
+}
+
+func decode[T any](t *testing.T, a answer) T {
+	t.Helper()
+	var v T
+	decoder := json.NewDecoder(bytes.NewReader(a.body))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&v); err != nil {
+		t.Fatalf("%s: %v", a.body, err)
+	}
+	return v
+}
+
+const predictPath = "/v1/models/test/predict"
+
+func form(t *testing.T, pictures ...[]byte) (kind string, body []byte) {
+	t.Helper()
+	var out bytes.Buffer
+	w := multipart.NewWriter(&out)
+	if err := w.WriteField("comment", "left and ignored"); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pictures {
+		part, err := w.CreateFormFile("image", "chest.png")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := part.Write(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return w.FormDataContentType(), out.Bytes()
+}
+
+func TestPredictAnswersTheScoresOfTheBytes(t *testing.T) {
+	w := serve(t, bundletest.Mean)
+	picture := bundletest.Picture(t, 90, 70, 120)
+	pixels, err := imaging.Preprocess(picture, bundletest.Spec, imaging.DefaultLimits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kind, formBody := form(t, picture)
+	for _, c := range []struct {
+		kind string
+		body []byte
+	}{{"image/png", picture}, {"", picture}, {"application/x-www-form-urlencoded", picture}, {kind, formBody}} {
+		a := w.do("POST", predictPath, c.kind, c.body)
+		if a.status != 200 {
+			t.Fatalf("%s: %d %s", c.kind, a.status, a.body)
+		}
+		p := decode[api.Prediction](t, a)
+		if p.Model.Digest != w.digest || a.header.Get("Penstock-Model-Digest") != w.digest || p.Model.Name != "test" {
+			t.Errorf("answered by %+v, header %s", p.Model, a.header.Get("Penstock-Model-Digest"))
+		}
+		if p.RequestID == "" || p.RequestID != a.header.Get("Penstock-Request-Id") {
+			t.Errorf("request id %q, header %q", p.RequestID, a.header.Get("Penstock-Request-Id"))
+		}
+		want := bundletest.Scores(pixels)
+		for i, l := range bundletest.Manifest().Labels {
+			got := p.Predictions[i]
+			if diff := got.Score - want[i]; diff > 1e-6 || diff < -1e-6 {
+				t.Errorf("%s: %v, want %v", l.Name, got.Score, want[i])
+			}
+			if got.Label != l.Name || got.Threshold != l.Threshold || got.Urgency != l.Urgency || got.Positive != (float64(got.Score) >= l.Threshold) {
+				t.Errorf("got %+v, want the label %+v", got, l)
+			}
+		}
+		if got := w.counts.take(); got != w.digest[:8]+" ok" {
+			t.Errorf("counted %s", got)
+		}
+	}
+}
+
+// hugePNG is a sound header that announces 40,000 x 40,000 pixels.
+func hugePNG() []byte {
+	chunk := []byte("IHDR")
+	chunk = binary.BigEndian.AppendUint32(chunk, 40000)
+	chunk = binary.BigEndian.AppendUint32(chunk, 40000)
+	chunk = append(chunk, 8, 0, 0, 0, 0)
+	out := append([]byte("\x89PNG\r\n\x1a\n"), 0, 0, 0, 13)
+	return binary.BigEndian.AppendUint32(append(out, chunk...), crc32.ChecksumIEEE(chunk))
+}
+
+func TestBadInputIsTheSendersFault(t *testing.T) {
+	w := serve(t, bundletest.Mean)
+	picture := bundletest.Picture(t, 90, 70, 120)
+	two, twoBody := form(t, picture, picture)
+	none, noneBody := form(t)
+	cases := []struct {
+		name, path, kind string
+		body             []byte
+		status           int
+		text             string
+		counted          bool
+	}{
+		{"nothing", predictPath, "image/png", nil, 400, "no bytes", true},
+		{"truncated", predictPath, "image/png", picture[:len(picture)/2], 400, "truncated", true},
+		{"40,000 x 40,000", predictPath, "image/png", hugePNG(), 413, "40000 x 40000", true},
+		{"too many bytes", predictPath, "image/png", make([]byte, imaging.DefaultLimits.Bytes+1), 413, "bytes", true},
+		{"not an image", predictPath, "image/png", []byte("hello"), 415, "PNG or a JPEG", true},
+		{"JSON", predictPath, "application/json", []byte(`{"url": "http://x"}`), 415, "application/json", true},
+		{"type that is none", predictPath, "image/", picture, 400, "Content-Type", true},
+		{"two files", predictPath, two, twoBody, 400, "more than one file", true},
+		{"no file", predictPath, none, noneBody, 400, "no file", true},
+		{"form without boundary", predictPath, "multipart/form-data", picture, 400, "form", true},
+		{"another model", "/v1/models/other/predict", "image/png", picture, 404, "other", true},
+		{"another address", "/v1/models", "image/png", picture, 404, "no such address", false},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			w.counts.take()
+			a := w.do("POST", c.path, c.kind, c.body)
+			if a.status != c.status {
+				t.Errorf("status %d, want %d: %s", a.status, c.status, a.body)
+			}
+			if e := decode[oip.Error](t, a); !strings.Contains(e.Error, c.text) {
+				t.Errorf("error %q, want %q in it", e.Error, c.text)
+			}
+			counted := w.counts.take()
+			if c.counted != strings.HasSuffix(counted, " client_error") {
+				t.Errorf("counted %q", counted)
+			}
+		})
+	}
+	if a := w.do("POST", predictPath, "image/png", picture); a.status != 200 {
+		t.Errorf("the next request: %d %s", a.status, a.body)
+	}
+}
+
+func TestAFaultOfTheModelIsAServerError(t *testing.T) {
+	w := serve(t, bundletest.Failing)
+	a := w.do("POST", predictPath, "image/png", bundletest.Picture(t, 30, 30, bundletest.FailsAbove))
+	if a.status != 500 || a.header.Get("Penstock-Model-Digest") != w.digest {
+		t.Errorf("status %d, digest %s: %s", a.status, a.header.Get("Penstock-Model-Digest"), a.body)
+	}
+	if e := decode[oip.Error](t, a); !strings.Contains(e.Error, "the model failed") {
+		t.Errorf("error %q", e.Error)
+	}
+	if got := w.counts.take(); got != w.digest[:8]+" server_error" {
+		t.Errorf("counted %s", got)
+	}
+}
+
+func TestWithoutAModelNothingIsReady(t *testing.T) {
+	w := serve(t, "")
+	for path, want := range map[string]int{"/v2/health/live": 200, "/v2/health/ready": 503, "/v2/models/test": 503, "/v2/models/test/ready": 503} {
+		if a := w.do("GET", path, "", nil); a.status != want {
+			t.Errorf("%s: %d, want %d", path, a.status, want)
+		}
+	}
+	a := w.do("POST", predictPath, "image/png", bundletest.Picture(t, 9, 9, 50))
+	if a.status != 503 || a.header.Get("Penstock-Model-Digest") != "" {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if got := w.counts.take(); got != "none server_error" {
+		t.Errorf("counted %s", got)
+	}
+}
+
+func TestDrainingSaysNotReadyAndStillAnswers(t *testing.T) {
+	w := serve(t, bundletest.Mean)
+	w.api.Drain()
+	if a := w.do("GET", "/v2/health/ready", "", nil); a.status != 503 {
+		t.Errorf("ready: %d", a.status)
+	}
+	if a := w.do("POST", predictPath, "image/png", bundletest.Picture(t, 9, 9, 50)); a.status != 200 {
+		t.Errorf("predict: %d", a.status)
+	}
+}
+
+func TestWrongMethodsAreNamed(t *testing.T) {
+	w := serve(t, bundletest.Mean)
+	a := w.do("GET", predictPath, "", nil)
+	if a.status != 405 || a.header.Get("Allow") != "POST" {
+		t.Errorf("%d, Allow %q", a.status, a.header.Get("Allow"))
+	}
+	decode[oip.Error](t, a)
+}
+
+func TestPublicSideHasNoAdminAndNoMetrics(t *testing.T) {
+	w := serve(t, bundletest.Mean)
+	for _, path := range []string{"/metrics", "/admin/v1/models/test"} {
+		if a := w.do("GET", path, "", nil); a.status != 404 {
+			t.Errorf("%s: %d", path, a.status)
+		}
+	}
+}
+
+func TestMetadataNamesTheDigestAsVersion(t *testing.T) {
+	w := serve(t, bundletest.Mean)
+	if s := decode[oip.Server](t, w.do("GET", "/v2", "", nil)); s.Name != "penstock-serve" || s.Version != "v0" {
+		t.Errorf("server %+v", s)
+	}
+	for _, path := range []string{"/v2/models/test", "/v2/models/test/versions/" + w.digest} {
+		a := w.do("GET", path, "", nil)
+		m := decode[oip.Model](t, a)
+		if a.header.Get("Penstock-Model-Digest") != w.digest || len(m.Versions) != 1 || m.Versions[0] != w.digest {
+			t.Errorf("%s: %+v", path, m)
+		}
+		if got := fmt.Sprint(m.Inputs, m.Outputs); got != "[{input FP32 [-1 1 8 8]}] [{scores FP32 [-1 2]} {heatmap FP32 [-1 2 8 8]} {features FP32 [-1 1]}]" {
+			t.Errorf("%s", got)
+		}
+	}
+	for path, want := range map[string]int{
+		"/v2/health/ready": 200, "/v2/models/test/ready": 200, "/v2/models/other": 404,
+		"/v2/models/test/versions/1": 404, "/v2/models/test/versions/" + w.digest + "/ready": 200,
+	} {
+		if a := w.do("GET", path, "", nil); a.status != want {
+			t.Errorf("%s: %d, want %d", path, a.status, want)
+		}
+	}
+}
+
+// inferBody is a request for n pictures whose values are all v.
+func inferBody(n int, v float32, extra string) []byte {
+	data := strings.Repeat(fmt.Sprintf("%v,", v), n*64)
+	return fmt.Appendf(nil, `{"id":"a1","inputs":[{"name":"input","datatype":"FP32","shape":[%d,1,8,8],"data":[%s]}]%s}`, n, strings.TrimSuffix(data, ","), extra)
+}
+
+func TestInferAnswersTheGraphsOutputs(t *testing.T) {
+	w := serve(t, bundletest.Mean)
+	a := w.do("POST", "/v2/models/test/infer", "application/json", inferBody(2, 0.5, ""))
+	if a.status != 200 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	r := decode[oip.InferResponse](t, a)
+	if r.ID != "a1" || r.Model != "test" || r.Version != w.digest || len(r.Outputs) != 3 {
+		t.Fatalf("%+v", r)
+	}
+	pixels := imaging.Pixels{Width: 8, Height: 8, Channels: 1, Pix: bytes.Repeat([]byte{0, 255}, 32)} // mean 0.5
+	want := bundletest.Scores(pixels)
+	scores := r.Outputs[0]
+	if scores.Name != "scores" || fmt.Sprint(scores.Shape) != "[2 2]" {
+		t.Fatalf("%+v", scores)
+	}
+	for i, got := range scores.Data {
+		if d := got - want[i%2]; d > 1e-6 || d < -1e-6 {
+			t.Errorf("score %d: %v, want %v", i, got, want[i%2])
+		}
+	}
+	only := decode[oip.InferResponse](t, w.do("POST", "/v2/models/test/infer", "application/json", inferBody(1, 0.5, `,"outputs":[{"name":"features"}]`)))
+	if len(only.Outputs) != 1 || only.Outputs[0].Name != "features" {
+		t.Errorf("%+v", only.Outputs)
+	}
+}
+
+func TestInferNamesWhatIsWrongWithARequest(t *testing.T) {
+	w := serve(t, bundletest.Mean)
+	input := func(name, kind, shape, data string) string {
+		return fmt.Sprintf(`{"inputs":[{"name":%q,"datatype":%q,"shape":%s,"data":%s}]}`, name, kind, shape, data)
+	}
+	cases := map[string]struct{ body, text string }{
+		"not JSON":        {"hello", "inference request"},
+		"no input":        {"{}", "exactly one input"},
+		"another name":    {input("image", "FP32", "[1,1,8,8]", "[]"), "exactly one input"},
+		"another type":    {input("input", "UINT8", "[1,1,8,8]", "[]"), "UINT8"},
+		"another shape":   {input("input", "FP32", "[1,1,9,9]", "[]"), "shape"},
+		"rank":            {input("input", "FP32", "[64]", "[]"), "shape"},
+		"negative":        {input("input", "FP32", "[-1,1,8,8]", "[]"), "at least 1"},
+		"huge":            {input("input", "FP32", "[99999999999,1,8,8]", "[]"), "more than"},
+		"too few":         {input("input", "FP32", "[1,1,8,8]", "[1,2,3]"), "elements"},
+		"NaN":             {input("input", "FP32", "[1,1,8,8]", "[NaN]"), "inference request"},
+		"no data":         {`{"inputs":[{"name":"input","datatype":"FP32","shape":[1,1,8,8]}]}`, "array"},
+		"unknown output":  {string(inferBody(1, 0, `,"outputs":[{"name":"logits"}]`)), "logits"},
+		"negative length": {input("input", "FP32", "[1,1,8,-8]", "[]"), "shape"},
+	}
+	for name, c := range cases {
+		w.counts.take()
+		a := w.do("POST", "/v2/models/test/infer", "application/json", []byte(c.body))
+		if a.status != 400 {
+			t.Errorf("%s: status %d", name, a.status)
+		}
+		if e := decode[oip.Error](t, a); !strings.Contains(e.Error, c.text) {
+			t.Errorf("%s: %q, want %q in it", name, e.Error, c.text)
+		}
+		if got := w.counts.take(); !strings.HasSuffix(got, " client_error") {
+			t.Errorf("%s: counted %q", name, got)
+		}
+	}
+	if a := w.do("POST", "/v2/models/test/versions/1/infer", "application/json", inferBody(1, 0, "")); a.status != 404 {
+		t.Errorf("another version: %d", a.status)
+	}
+}
+
+func TestSwapsUnderLoadFailNoRequest(t *testing.T) {
+	w := serve(t, bundletest.Mean)
+	second := bundletest.New(t, bundletest.Mean, func(m *bundle.Manifest) { m.Provenance.RunKey = "second" })
+	b, err := bundle.Read(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dirs := map[string]string{b.Digest: second}
+	first := bundletest.New(t, bundletest.Mean)
+	dirs[w.digest] = first
+	load := func(ctx context.Context, digest string) (*model.Model, error) {
+		b, err := bundle.Read(dirs[digest])
+		if err != nil {
+			return nil, err
+		}
+		return model.Open(ctx, modeltest.Runtime(t), b)
+	}
+	h := host.New("test", t.TempDir(), load, w.counts, slog.New(slog.DiscardHandler))
+	defer h.Close()
+	if _, err := h.Assign(t.Context(), w.digest); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(api.New(h, w.counts, slog.New(slog.DiscardHandler), "v0", time.Second).Handler())
+	defer server.Close()
+
+	picture := bundletest.Picture(t, 20, 20, 90)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				response, err := http.Post(server.URL+predictPath, "image/png", bytes.NewReader(picture))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				var p api.Prediction
+				err = json.NewDecoder(response.Body).Decode(&p)
+				response.Body.Close()
+				if response.StatusCode != 200 || err != nil || p.Model.Digest != response.Header.Get("Penstock-Model-Digest") || dirs[p.Model.Digest] == "" {
+					t.Errorf("%d %v %+v", response.StatusCode, err, p.Model)
+				}
+			}
+		})
+	}
+	for i := range 20 {
+		digest := []string{b.Digest, w.digest}[i%2]
+		if status, err := h.Assign(t.Context(), digest); err != nil || status.Serving != digest {
+			t.Errorf("swap %d: %+v %v", i, status, err)
+		}
+	}
+	close(stop)
+	wg.Wait()
+	if strings.Contains(w.counts.take(), "error") {
+		t.Error("requests failed")
+	}
+}

@@ -1,0 +1,257 @@
+package host_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/penstock-ml/penstock/internal/bundle"
+	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
+	"github.com/penstock-ml/penstock/serve/host"
+	"github.com/penstock-ml/penstock/serve/model"
+	"github.com/penstock-ml/penstock/serve/model/modeltest"
+)
+
+// shelf is bundles by digest.
+type shelf struct {
+	mu    sync.Mutex
+	dirs  map[string]string
+	loads int
+}
+
+func (s *shelf) add(t *testing.T, changes ...func(*bundle.Manifest)) string {
+	t.Helper()
+	dir := bundletest.New(t, bundletest.Mean, changes...)
+	digest, err := bundle.DigestDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.dirs == nil {
+		s.dirs = map[string]string{}
+	}
+	s.dirs[digest] = dir
+	return digest
+}
+
+func (s *shelf) load(t *testing.T) host.Load {
+	return func(ctx context.Context, digest string) (*model.Model, error) {
+		s.mu.Lock()
+		s.loads++
+		s.mu.Unlock()
+		b, err := bundle.Read(s.dirs[digest])
+		if err != nil {
+			return nil, err
+		}
+		return model.Open(ctx, modeltest.Runtime(t), b)
+	}
+}
+
+type observer struct{ seen []string }
+
+func (o *observer) Serving(digest string) { o.seen = append(o.seen, digest) }
+
+func start(t *testing.T, s *shelf, state string) (*host.Host, *observer) {
+	t.Helper()
+	o := &observer{}
+	h := host.New("test", state, s.load(t), o, slog.New(slog.DiscardHandler))
+	t.Cleanup(h.Close)
+	return h, o
+}
+
+func key(name string) func(*bundle.Manifest) {
+	return func(m *bundle.Manifest) { m.Provenance.RunKey = name }
+}
+
+func serving(t *testing.T, h *host.Host) string {
+	t.Helper()
+	m, release, err := h.Use()
+	if errors.Is(err, host.ErrNoModel) {
+		return ""
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	return m.Digest()
+}
+
+func TestAssignSwapsAndIsIdempotent(t *testing.T) {
+	var s shelf
+	first, second := s.add(t, key("1")), s.add(t, key("2"))
+	h, o := start(t, &s, t.TempDir())
+	if got := h.Status(); got != (host.Status{State: host.Empty}) {
+		t.Errorf("at the start: %+v", got)
+	}
+	for _, digest := range []string{first, first, second, second} {
+		got, err := h.Assign(t.Context(), digest)
+		if want := (host.Status{Digest: digest, State: host.Ready, Serving: digest}); err != nil || got != want || h.Status() != want {
+			t.Errorf("got %+v, %v", got, err)
+		}
+		if serving(t, h) != digest {
+			t.Errorf("serves %s", serving(t, h))
+		}
+	}
+	if s.loads != 2 || len(o.seen) != 2 {
+		t.Errorf("%d loads, observed %v", s.loads, o.seen)
+	}
+}
+
+func TestAFailedLoadKeepsWhatIsServedAndSaysWhy(t *testing.T) {
+	var s shelf
+	good, stranger := s.add(t), s.add(t, func(m *bundle.Manifest) { m.Name = "other" })
+	wrong := s.add(t, key("wrong"))
+	if err := bundle.WriteFloat32(filepath.Join(s.dirs[wrong], "golden/0.output.npy"), []int{2}, []float32{1, 1}); err != nil {
+		t.Fatal(err)
+	}
+	h, _ := start(t, &s, t.TempDir())
+	if _, err := h.Assign(t.Context(), good); err != nil {
+		t.Fatal(err)
+	}
+	for digest, text := range map[string]string{
+		stranger: `of the model "other"`, wrong: "the bundle is refused", strings.Repeat("0", 64): "empty", "latest": "64",
+	} {
+		before := h.Status()
+		_, err := h.Assign(t.Context(), digest)
+		if err == nil || !strings.Contains(err.Error(), text) && text != "empty" {
+			t.Errorf("%.12s: %v", digest, err)
+		}
+		got := h.Status()
+		if digest == "latest" {
+			if got != before {
+				t.Errorf("a digest that is none changed the status: %+v", got)
+			}
+		} else if got.State != host.Failed || got.Digest != digest || got.Reason != err.Error() || got.Serving != good {
+			t.Errorf("%.12s: %+v", digest, got)
+		}
+		if serving(t, h) != good {
+			t.Errorf("serves %s", serving(t, h))
+		}
+	}
+	if got, err := h.Assign(t.Context(), good); err != nil || got.State != host.Ready || got.Reason != "" {
+		t.Errorf("back to the good one: %+v %v", got, err)
+	}
+}
+
+func TestTheAssignmentSurvivesARestart(t *testing.T) {
+	var s shelf
+	digest := s.add(t)
+	state := t.TempDir()
+	h, _ := start(t, &s, state)
+	if err := h.Resume(t.Context()); err != nil {
+		t.Errorf("without a memory: %v", err)
+	}
+	if _, err := h.Assign(t.Context(), digest); err != nil {
+		t.Fatal(err)
+	}
+	again, o := start(t, &s, state)
+	if err := again.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if serving(t, again) != digest || len(o.seen) != 1 {
+		t.Errorf("serves %q, observed %v", serving(t, again), o.seen)
+	}
+}
+
+func TestADamagedMemoryIsSaidAndMended(t *testing.T) {
+	var s shelf
+	digest := s.add(t)
+	state := t.TempDir()
+	if err := os.WriteFile(filepath.Join(state, "test.json"), []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h, _ := start(t, &s, state)
+	if err := h.Resume(t.Context()); err == nil || h.Status().State != host.Failed {
+		t.Errorf("%v %+v", err, h.Status())
+	}
+	if _, err := h.Assign(t.Context(), digest); err != nil || h.Resume(t.Context()) != nil {
+		t.Errorf("after a new assignment: %v", err)
+	}
+}
+
+func TestWhatCannotBeRememberedIsNotServed(t *testing.T) {
+	var s shelf
+	digest := s.add(t)
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h, _ := start(t, &s, filepath.Join(file, "state"))
+	if _, err := h.Assign(t.Context(), digest); err == nil || serving(t, h) != "" {
+		t.Errorf("%v, serves %q", err, serving(t, h))
+	}
+}
+
+func TestASecondAssignWaitsAndFindsItDone(t *testing.T) {
+	var s shelf
+	digest := s.add(t)
+	h, _ := start(t, &s, t.TempDir())
+	var wg sync.WaitGroup
+	for range 5 {
+		wg.Go(func() {
+			if got, err := h.Assign(t.Context(), digest); err != nil || got.Serving != digest {
+				t.Errorf("%+v %v", got, err)
+			}
+		})
+	}
+	wg.Wait()
+	if s.loads != 1 {
+		t.Errorf("%d loads", s.loads)
+	}
+}
+
+func TestAnAssignThatIsCancelledWhileItWaitsChangesNothing(t *testing.T) {
+	var s shelf
+	first, second := s.add(t, key("1")), s.add(t, key("2"))
+	entered, leave := make(chan struct{}), make(chan struct{})
+	load := s.load(t)
+	h := host.New("test", t.TempDir(), func(ctx context.Context, digest string) (*model.Model, error) {
+		close(entered)
+		<-leave
+		return load(ctx, digest)
+	}, &observer{}, slog.New(slog.DiscardHandler))
+	defer h.Close()
+	done := make(chan error, 1)
+	go func() { _, err := h.Assign(t.Context(), first); done <- err }()
+	<-entered
+	if got := h.Status(); got != (host.Status{Digest: first, State: host.Loading}) {
+		t.Errorf("while loading: %+v", got)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := h.Assign(ctx, second); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	close(leave)
+	if err := <-done; err != nil || serving(t, h) != first {
+		t.Errorf("%v, serves %s", err, serving(t, h))
+	}
+}
+
+func TestTheOldModelAnswersItsLastRequest(t *testing.T) {
+	var s shelf
+	first, second := s.add(t, key("1")), s.add(t, key("2"))
+	h, _ := start(t, &s, t.TempDir())
+	if _, err := h.Assign(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	old, release, err := h.Use()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Assign(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := old.Predict(t.Context(), bundletest.Picture(t, 9, 9, 9)); err != nil {
+		t.Error(err)
+	}
+	release()
+	h.Close()
+	if _, err := old.Acquire(); !errors.Is(err, model.ErrClosed) {
+		t.Errorf("the old model is still there: %v", err)
+	}
+}
