@@ -40,11 +40,16 @@ func commands() []action.Command {
 	return []action.Command{
 		watchCommand(),
 		datasetCommand(),
+		trainCommand(),
+		evaluateCommand(),
+		gateCommand(),
 		registerCommand(),
 		deployCommand(),
+		loadtestCommand(),
 		routerCommand(),
 		rolloutCommand(),
 		rollbackCommand(),
+		sendLiveCommand(),
 		doctorCommand(),
 	}
 }

@@ -64,6 +64,7 @@ type Env struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	Getenv         func(string) string
+	Environ        []string // all of it, NAME=value, for what hands a part of it on
 	Now            func() time.Time
 	Terminal       bool // Stderr is a terminal that can redraw a line
 	Common         Common
@@ -74,7 +75,7 @@ func System() *Env {
 	info, err := os.Stderr.Stat()
 	return &Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Getenv: os.Getenv, Now: time.Now,
+		Getenv: os.Getenv, Environ: os.Environ(), Now: time.Now,
 		Terminal: err == nil && info.Mode()&os.ModeCharDevice != 0,
 	}
 }

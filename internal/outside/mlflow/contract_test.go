@@ -20,6 +20,7 @@ import (
 
 	"github.com/penstock-ml/penstock/internal/dev/servertest"
 	"github.com/penstock-ml/penstock/internal/line/registry"
+	"github.com/penstock-ml/penstock/internal/line/training"
 )
 
 // The same contract runs against the real server, and against the real server
@@ -135,11 +136,11 @@ func contractRun(t *testing.T, c *Client, name string) {
 		t.Fatalf("%d runs, want one: a lost answer must not make a second", len(all))
 	}
 
-	var metrics []Metric
+	var metrics []training.Metric
 	for step := range int64(1500) { // more than a batch takes
-		metrics = append(metrics, Metric{"loss", 1 / float64(step+1), step, start.Add(time.Duration(step) * time.Second)})
+		metrics = append(metrics, training.Metric{Key: "loss", Value: 1 / float64(step+1), Step: step, Time: start.Add(time.Duration(step) * time.Second)})
 	}
-	must(t, c.LogMetrics(ctx, run.ID, metrics))
+	must(t, c.Tracker(run.ID).Log(ctx, metrics))
 	params := map[string]string{"long": strings.Repeat("ä", 400)}
 	for i := range 120 {
 		params[fmt.Sprintf("p%d", i)] = "x"

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/go-resty/resty/v2"
+
+	"github.com/penstock-ml/penstock/internal/line/training"
 )
 
 // Limits of one log-batch call, and of values, as MLflow states them.
@@ -42,14 +44,6 @@ type Run struct {
 	Name         string
 	Tags, Params map[string]string
 	Metrics      map[string]float64 // last values
-}
-
-// Metric is one measured value.
-type Metric struct {
-	Key   string
-	Value float64
-	Step  int64
-	Time  time.Time
 }
 
 type pair struct {
@@ -227,7 +221,7 @@ func (c *Client) GetRun(ctx context.Context, id string) (Run, error) {
 }
 
 // LogMetrics appends metrics, in as many calls as the limits ask for.
-func (c *Client) LogMetrics(ctx context.Context, run string, metrics []Metric) error {
+func (c *Client) LogMetrics(ctx context.Context, run string, metrics []training.Metric) error {
 	type wire struct {
 		Key       string  `json:"key"`
 		Value     float64 `json:"value"`
@@ -247,6 +241,18 @@ func (c *Client) LogMetrics(ctx context.Context, run string, metrics []Metric) e
 		}
 	}
 	return nil
+}
+
+// Tracker gives a run in the role that the training stage asks for.
+func (c *Client) Tracker(run string) training.Tracker { return tracker{c, run} }
+
+type tracker struct {
+	client *Client
+	run    string
+}
+
+func (t tracker) Log(ctx context.Context, metrics []training.Metric) error {
+	return t.client.LogMetrics(ctx, t.run, metrics)
 }
 
 // LogParams sets parameters. They cannot change afterwards; the same value
