@@ -215,7 +215,11 @@ func faults(checks ...verdict.Check) string {
 	var parts []string
 	for _, c := range checks {
 		if c.Verdict != verdict.Pass {
-			parts = append(parts, fmt.Sprintf("%s %.4g %s, wanted %s (%s)", c.Name, *c.Observed, c.Unit, c.Wanted, c.Text))
+			observed := "not measured"
+			if c.Observed != nil {
+				observed = fmt.Sprintf("%.4g %s", *c.Observed, c.Unit)
+			}
+			parts = append(parts, fmt.Sprintf("%s %s, wanted %s (%s)", c.Name, observed, c.Wanted, c.Text))
 		}
 	}
 	return strings.Join(parts, "; ")

@@ -154,16 +154,16 @@ func TestValidateNamesTheKeyAndTheRemedy(t *testing.T) {
 		want   string
 		change func(*SLO)
 	}{
-		{"slo.latency", func(s *SLO) { s.Latency = 0 }},
-		{"slo.objective 1:", func(s *SLO) { s.Objective = 1 }},
-		{"slo.objective NaN:", func(s *SLO) { s.Objective = math.NaN() }},
-		{"slo.rate 0:", func(s *SLO) { s.Rate = 0 }},
-		{"slo.rate +Inf:", func(s *SLO) { s.Rate = math.Inf(1) }},
-		{"slo.duration", func(s *SLO) { s.Duration = 0 }},
-		{"slo.timeout 100ms", func(s *SLO) { s.Timeout = 100 * time.Millisecond }},
-		{"slo.warmup", func(s *SLO) { s.Warmup = -1 }},
-		{"slo.confidence 0.3", func(s *SLO) { s.Confidence = 0.3 }},
-		{"is 200 requests, but showing an objective of 0.99 with confidence 0.99 takes at least 459: set slo.duration to 23s", func(s *SLO) { s.Rate, s.Duration = 20, 10*time.Second }},
+		{"latency", func(s *SLO) { s.Latency = 0 }},
+		{"objective 1:", func(s *SLO) { s.Objective = 1 }},
+		{"objective NaN:", func(s *SLO) { s.Objective = math.NaN() }},
+		{"rate 0:", func(s *SLO) { s.Rate = 0 }},
+		{"rate +Inf:", func(s *SLO) { s.Rate = math.Inf(1) }},
+		{"duration", func(s *SLO) { s.Duration = 0 }},
+		{"timeout 100ms", func(s *SLO) { s.Timeout = 100 * time.Millisecond }},
+		{"warmup", func(s *SLO) { s.Warmup = -1 }},
+		{"confidence 0.3", func(s *SLO) { s.Confidence = 0.3 }},
+		{"is 200 requests, but showing an objective of 0.99 with confidence 0.99 takes at least 459: set duration to 23s", func(s *SLO) { s.Rate, s.Duration = 20, 10*time.Second }},
 		{"at most 5000000", func(s *SLO) { s.Rate = 1e9 }},
 	}
 	for _, c := range cases {

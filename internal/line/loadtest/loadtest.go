@@ -60,7 +60,7 @@ func (s SLO) Requests() int { return int(math.Round(s.Rate * s.Duration.Seconds(
 // maxRequests bounds a plan: every sample is kept.
 const maxRequests = 5_000_000
 
-// Validate refuses what cannot be tested; each error names the key and the
+// Validate refuses what cannot be tested; each error names the key below slo: and the
 // remedy. A plan too small to show the objective even without a single miss is
 // refused here and not after the test.
 func (s SLO) Validate() error {
@@ -70,11 +70,11 @@ func (s SLO) Validate() error {
 	}
 	n, needed := e.Requests(), Needed(e.Objective, e.Confidence)
 	if n > maxRequests {
-		return fmt.Errorf("slo.rate %g over slo.duration %s is %d requests: at most %d can be kept", e.Rate, e.Duration, n, maxRequests)
+		return fmt.Errorf("rate %g over duration %s is %d requests: at most %d can be kept", e.Rate, e.Duration, n, maxRequests)
 	}
 	if n < needed {
 		longer := time.Duration(math.Ceil(float64(needed)/e.Rate)) * time.Second
-		return fmt.Errorf("slo.rate %g over slo.duration %s is %d requests, but showing an objective of %g with confidence %g takes at least %d: set slo.duration to %s or more (or raise slo.rate)",
+		return fmt.Errorf("rate %g over duration %s is %d requests, but showing an objective of %g with confidence %g takes at least %d: set duration to %s or more (or raise rate)",
 			e.Rate, e.Duration, n, e.Objective, e.Confidence, needed, longer)
 	}
 	return nil
@@ -83,19 +83,19 @@ func (s SLO) Validate() error {
 func (s SLO) validateValues() error {
 	switch {
 	case s.Latency <= 0:
-		return errors.New("slo.latency: give the latency that requests must keep, for example 500ms")
+		return errors.New("latency: give the latency that requests must keep, for example 500ms")
 	case !(s.Objective > 0 && s.Objective < 1):
-		return fmt.Errorf("slo.objective %g: give the share of requests that must keep the latency, between 0 and 1, for example 0.99", s.Objective)
+		return fmt.Errorf("objective %g: give the share of requests that must keep the latency, between 0 and 1, for example 0.99", s.Objective)
 	case !(s.Rate > 0) || math.IsInf(s.Rate, 0):
-		return fmt.Errorf("slo.rate %g: give the arrivals per second, for example 50", s.Rate)
+		return fmt.Errorf("rate %g: give the arrivals per second, for example 50", s.Rate)
 	case s.Duration <= 0:
-		return errors.New("slo.duration: give the length of the load test, for example 20s")
+		return errors.New("duration: give the length of the load test, for example 20s")
 	case s.Timeout < s.Latency:
-		return fmt.Errorf("slo.timeout %s is shorter than slo.latency %s: a request must be given the time that it may take", s.Timeout, s.Latency)
+		return fmt.Errorf("timeout %s is shorter than latency %s: a request must be given the time that it may take", s.Timeout, s.Latency)
 	case s.Warmup < 0:
-		return fmt.Errorf("slo.warmup %s: cannot be negative", s.Warmup)
+		return fmt.Errorf("warmup %s: cannot be negative", s.Warmup)
 	case !(s.Confidence > 0.5 && s.Confidence < 1):
-		return fmt.Errorf("slo.confidence %g: give a confidence between 0.5 and 1, for example 0.99", s.Confidence)
+		return fmt.Errorf("confidence %g: give a confidence between 0.5 and 1, for example 0.99", s.Confidence)
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ type Options struct {
 }
 
 const (
-	coldTimeouts = 10 // the cold request may take this many timeouts, and at least coldAtLeast
+	coldTimeouts = 4 // the cold request may take this many timeouts, and at least coldAtLeast
 	coldAtLeast  = 5 * time.Second
 	maxInFlight  = 10_000
 	keys         = 1000 // different user keys, so that a split would see a population
