@@ -106,6 +106,9 @@ func findPrograms(o Options) (map[string]string, error) {
 		}
 		found[name] = path
 	}
+	if _, err := os.Stat(o.OnnxRuntime); err != nil {
+		return nil, fmt.Errorf("ONNX Runtime's library: %w; run `make setup`, or name the file with --onnxruntime", err)
+	}
 	return found, nil
 }
 

@@ -150,9 +150,6 @@ func TestUpTwiceKillOneStatusUpDown(t *testing.T) {
 		if st[victim].Condition != stack.Dead || !strings.Contains(st[victim].Detail, "last lines") {
 			t.Errorf("after kill -9 of %s: %+v", victim, st[victim])
 		}
-		if _, err := stack.Find(t.Context(), o.Dir); err == nil || !strings.Contains(err.Error(), victim) {
-			t.Errorf("find: %v; want an error that names %s", err, victim)
-		}
 	}
 	healed := up(t, o)
 	if healed.Endpoints.MLflow != s.Endpoints.MLflow {

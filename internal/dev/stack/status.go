@@ -67,24 +67,3 @@ func (r record) status(ctx context.Context, name string) ServerStatus {
 	}
 	return st
 }
-
-// Find returns the stack of a folder that is up, for commands that use it.
-func Find(ctx context.Context, dir string) (*Stack, error) {
-	all, err := Status(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, st := range all {
-		if st.Condition != Running {
-			return nil, fmt.Errorf("the stack in %s is not up: %s is %s; run `penstock-dev up`", dir, st.Name, st.Condition)
-		}
-	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, err
-	}
-	s, err := load(dir)
-	if err != nil {
-		return nil, err
-	}
-	return s.stack(), nil
-}
