@@ -92,16 +92,17 @@ func gateRelease(from []verdict.Result) (verdict.Result, error) {
 		return verdict.Result{}, err
 	}
 	r := decided(d, gate.ReleaseName)
-	for _, role := range []string{"dataset", "champion", "champion_dataset", "batch"} {
-		value, err := workspace.Subject(role, "", from)
-		if err != nil {
-			return verdict.Result{}, err
+	r.Subjects["model"] = model
+	for _, f := range from {
+		if f.Command != "gate" {
+			continue // a load test may have used the images of any data set
 		}
-		if value != "" {
-			r.Subjects[role] = value
+		for _, role := range []string{"dataset", "champion", "champion_dataset", "batch", "report"} {
+			if value := f.Subjects[role]; value != "" {
+				r.Subjects[role] = value
+			}
 		}
 	}
-	r.Subjects["model"] = model
 	return r, nil
 }
 
