@@ -1,0 +1,219 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/penstock-ml/penstock/internal/bundle"
+	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
+	"github.com/penstock-ml/penstock/internal/predictions"
+	"github.com/penstock-ml/penstock/serve/api"
+)
+
+func TestServedBytesGiveThePredictedScores(t *testing.T) {
+	w := newWorld(t)
+	model := w.publish(bundletest.Mean)
+	d := w.upload(bundletest.Spec, "Nodule", "Effusion")
+	if code, out := w.run("predict", "--model", model, "--dataset", d.digest, "--split", "test"); code != 0 {
+		t.Fatalf("exit code %d: %s", code, out)
+	}
+	data, _, err := w.bucket.Get(t.Context(), predictions.Key(d.digest, "test", model))
+	must(t, err)
+	meta, rows, err := predictions.Decode(data)
+	must(t, err)
+	if meta.Model != model || meta.Dataset != d.digest || len(rows) != 6 || fmt.Sprint(meta.Labels) != "[Nodule Effusion]" || meta.Thresholds["Nodule"] != 0.6 {
+		t.Errorf("%+v, %d rows", meta, len(rows))
+	}
+
+	s := w.serve(t.TempDir())
+	if code, body := s.put(model); code != 200 {
+		t.Fatalf("load: %d %s", code, body)
+	}
+	for _, row := range rows {
+		code, body := s.predict(d.pictures[row.ID])
+		var p api.Prediction
+		if err := json.Unmarshal(body, &p); code != 200 || err != nil {
+			t.Fatalf("%s: %d %s", row.ID, code, body)
+		}
+		for i := range row.Scores {
+			if p.Predictions[i].Score != row.Scores[i] {
+				t.Errorf("%s, %s: served %v, predicted %v", row.ID, p.Predictions[i].Label, p.Predictions[i].Score, row.Scores[i])
+			}
+		}
+		if want := len(row.ID) > 0 && (row.ID[3]-'0')%2 == 0; row.Labels[0] != want || row.Labels[1] {
+			t.Errorf("%s: truth %v", row.ID, row.Labels)
+		}
+	}
+}
+
+func TestAFailedLoadKeepsTheModelThatAnswers(t *testing.T) {
+	w := newWorld(t)
+	good := w.publish(bundletest.Mean)
+	dir := bundletest.New(t, bundletest.Mean)
+	must(t, bundle.WriteFloat32(filepath.Join(dir, "golden/0.output.npy"), []int{2}, []float32{0.9, 0.9}))
+	wrong := w.publishDir(dir)
+	damaged := w.publish(bundletest.Mean, func(m *bundle.Manifest) { m.Provenance.RunKey = "damaged" })
+	must(t, w.bucket.UploadBytes(t.Context(), bundle.Key(damaged, "model.onnx"), []byte("rotten")))
+
+	s := w.serve(t.TempDir())
+	if code, body := s.predict(bundletest.Picture(t, 9, 9, 9)); code != 503 {
+		t.Errorf("without a model: %d %s", code, body)
+	}
+	if code, body := s.put(good); code != 200 {
+		t.Fatalf("%d %s", code, body)
+	}
+	for digest, reason := range map[string]string{
+		wrong: "the bundle is refused", damaged: "SHA-256", strings.Repeat("0", 64): "not found",
+	} {
+		code, body := s.put(digest)
+		if code != 422 || !strings.Contains(body, reason) || !strings.Contains(body, good) {
+			t.Errorf("%.8s: %d %s, want %q and what is served", digest, code, body, reason)
+		}
+		if code, body := s.predict(bundletest.Picture(t, 9, 9, 9)); code != 200 || !strings.Contains(string(body), good) {
+			t.Errorf("after %.8s: %d %s", digest, code, body)
+		}
+	}
+}
+
+func TestAKilledServerServesTheSameModelAgain(t *testing.T) {
+	w := newWorld(t)
+	digest := w.publish(bundletest.Mean)
+	state := t.TempDir()
+	first := w.serve(state)
+	if code, body := first.put(digest); code != 200 {
+		t.Fatalf("%d %s", code, body)
+	}
+	first.kill()
+	second := w.serve(state)
+	second.await("the model of before", func() bool {
+		code, _ := second.do("GET", second.public+"/v2/health/ready", nil)
+		return code == 200
+	})
+	if code, body := second.predict(bundletest.Picture(t, 9, 9, 9)); code != 200 || !strings.Contains(string(body), digest) {
+		t.Errorf("%d %s", code, body)
+	}
+}
+
+func TestSIGTERMLetsARequestComeToItsEnd(t *testing.T) {
+	w := newWorld(t)
+	digest := w.publish(bundletest.Mean)
+	s := w.serve(t.TempDir())
+	if code, body := s.put(digest); code != 200 {
+		t.Fatalf("%d %s", code, body)
+	}
+	// a request whose second half is held back; its first half goes out when
+	// the server has begun to read
+	picture := bundletest.Picture(t, 40, 40, 100)
+	reader, writer := io.Pipe()
+	request, err := http.NewRequest("POST", s.public+"/v1/models/test/predict", reader)
+	must(t, err)
+	request.ContentLength = int64(len(picture))
+	request.Header.Set("Expect", "100-continue")
+	type outcome struct {
+		status int
+		err    error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		response, err := (&http.Client{Transport: &http.Transport{ExpectContinueTimeout: time.Minute}}).Do(request)
+		if err != nil {
+			done <- outcome{err: err}
+			return
+		}
+		response.Body.Close()
+		done <- outcome{status: response.StatusCode}
+	}()
+	half := len(picture) / 2
+	_, err = writer.Write(picture[:half])
+	must(t, err)
+
+	must(t, s.process.Process.Signal(syscall.SIGTERM))
+	s.await("the closed port", func() bool {
+		c, err := net.Dial("tcp", strings.TrimPrefix(s.public, "http://"))
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	_, err = writer.Write(picture[half:])
+	must(t, err)
+	must(t, writer.Close())
+	if got := <-done; got.err != nil || got.status != 200 {
+		t.Errorf("the request that went on: %+v", got)
+	}
+	<-s.exited
+	if code := s.process.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestTheServersCountersBlameTheModelForItsFaults(t *testing.T) {
+	w := newWorld(t)
+	digest := w.publish(bundletest.Failing)
+	s := w.serve(t.TempDir(), "--slo", "120ms")
+	if code, body := s.put(digest); code != 200 {
+		t.Fatalf("%d %s", code, body)
+	}
+	for _, c := range []struct {
+		picture []byte
+		want    int
+	}{
+		{bundletest.Picture(t, 30, 30, 100), 200},
+		{bundletest.Picture(t, 30, 30, bundletest.FailsAbove), 500},
+		{bundletest.Picture(t, 30, 30, bundletest.FailsAbove), 500},
+		{[]byte("hello"), 415},
+	} {
+		if code, body := s.predict(c.picture); code != c.want {
+			t.Errorf("%d %s, want %d", code, body, c.want)
+		}
+	}
+	_, page := s.do("GET", s.admin+"/metrics", nil)
+	for outcome, n := range map[string]int{"ok": 1, "server_error": 2} {
+		line := fmt.Sprintf(`penstock_requests_total{digest="%s",model="test",outcome="%s",slot="canary"} %d`, digest, outcome, n)
+		if !strings.Contains(string(page), line) {
+			t.Errorf("no line %s", line)
+		}
+	}
+	if !strings.Contains(string(page), `slot="canary",le="0.12"} `) {
+		t.Error("no boundary at the slo")
+	}
+}
+
+func TestRunNamesWhatKeepsItFromStarting(t *testing.T) {
+	w := newWorld(t)
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer busy.Close()
+	free := "127.0.0.1:" + freePort(t)
+	base := []string{"run", "--name", "test", "--slot", "s", "--bucket", "none", "--state", t.TempDir()}
+	cases := []struct {
+		name string
+		args []string
+		code int
+		text string
+	}{
+		{"busy port", []string{"--listen", busy.Addr().String(), "--admin-listen", free}, 1, "another server on this port"},
+		{"admin for the world", []string{"--listen", free, "--admin-listen", ":9000"}, 2, "--tls-cert"},
+		{"pictures in the clear", []string{"--listen", "0.0.0.0:80", "--admin-listen", free}, 2, "--tls-cert"},
+		{"key without certificate", []string{"--tls-key", "k"}, 2, "belong together"},
+		{"no ONNX Runtime", []string{"--onnxruntime", "/nowhere/lib.so"}, 1, "/nowhere/lib.so"},
+		{"too many threads", []string{"--threads", "4096"}, 1, "4096 threads"},
+		{"bad slo", []string{"--slo", "0s"}, 2, "--slo"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			code, out := w.run(append(base, c.args...)...)
+			if code != c.code || !strings.Contains(out, c.text) {
+				t.Errorf("exit code %d, want %d and %q:\n%s", code, c.code, c.text, out)
+			}
+		})
+	}
+}
