@@ -110,8 +110,11 @@ func (o *evaluateOptions) fill(from []verdict.Result) error {
 		role string
 		flag *string
 	}{
-		{"model", &o.model}, {"dataset", &o.dataset}, {"champion", &o.champion},
-		{"champion_dataset", &o.championDataset}, {"batch", &o.batch},
+		{"model", &o.model},
+		{"dataset", &o.dataset},
+		{"champion", &o.champion},
+		{"champion_dataset", &o.championDataset},
+		{"batch", &o.batch},
 	} {
 		value, err := workspace.Subject(s.role, *s.flag, from)
 		if err != nil {

@@ -44,47 +44,23 @@ func (r Report) Validate() error {
 }
 
 func (c Card) validate(r Report) error {
-	if c.Rows < 1 || c.Groups < 1 || c.Groups > c.Rows {
-		return fmt.Errorf("%d rows of %d groups", c.Rows, c.Groups)
+	labels := make([]evidence, len(c.Labels))
+	for i, l := range c.Labels {
+		labels[i] = evidence{l.Name, l.Evaluable, l.Counts, l.AUROC, 0}
 	}
-	var names, evaluable []string
-	for _, l := range c.Labels {
-		names = append(names, l.Name)
-		if l.Evaluable {
-			evaluable = append(evaluable, l.Name)
-		}
-		if l.Evaluable != r.Settings.enough(l.Counts) || l.PositiveRows+l.NegativeRows != c.Rows {
-			return fmt.Errorf("label %s: its counts contradict the settings or the %d rows", l.Name, c.Rows)
-		}
-		if err := l.AUROC.validate("auroc", r, 0, l.Evaluable); err != nil {
-			return fmt.Errorf("label %s: %w", l.Name, err)
-		}
-	}
-	if !slices.Equal(names, r.Labels) || !slices.Equal(evaluable, c.Evaluable) {
-		return fmt.Errorf("the labels are %q with %q evaluable, not %q with %q", names, evaluable, r.Labels, c.Evaluable)
+	if err := r.validateRows(c.Rows, c.Groups, labels, c.Evaluable); err != nil {
+		return err
 	}
 	return c.Macro.validate("macro_auroc", r, 0, len(c.Evaluable) > 0)
 }
 
 func (c Comparison) validate(r Report) error {
-	if c.Rows < 1 || c.Groups < 1 || c.Groups > c.Rows {
-		return fmt.Errorf("%d rows of %d groups", c.Rows, c.Groups)
+	labels := make([]evidence, len(c.Labels))
+	for i, l := range c.Labels {
+		labels[i] = evidence{l.Name, l.Evaluable, l.Counts, l.Difference, -1}
 	}
-	var names, evaluable []string
-	for _, l := range c.Labels {
-		names = append(names, l.Name)
-		if l.Evaluable {
-			evaluable = append(evaluable, l.Name)
-		}
-		if l.Evaluable != r.Settings.enough(l.Counts) || l.PositiveRows+l.NegativeRows != c.Rows {
-			return fmt.Errorf("label %s: its counts contradict the settings or the %d rows", l.Name, c.Rows)
-		}
-		if err := l.Difference.validate("difference_auroc", r, -1, l.Evaluable); err != nil {
-			return fmt.Errorf("label %s: %w", l.Name, err)
-		}
-	}
-	if !slices.Equal(names, r.Labels) || !slices.Equal(evaluable, c.Evaluable) {
-		return fmt.Errorf("the labels are %q with %q evaluable, not %q with %q", names, evaluable, r.Labels, c.Evaluable)
+	if err := r.validateRows(c.Rows, c.Groups, labels, c.Evaluable); err != nil {
+		return err
 	}
 	some := len(c.Evaluable) > 0
 	for _, m := range []struct {
@@ -95,6 +71,41 @@ func (c Comparison) validate(r Report) error {
 		if err := m.metric.validate(m.name, r, m.least, some); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// evidence is what validation looks at of a label, on a card or in a
+// comparison; least is the smallest value that the metric can have.
+type evidence struct {
+	name      string
+	evaluable bool
+	counts    Counts
+	metric    Metric
+	least     float64
+}
+
+// validateRows wants every label of the report once, in order, called
+// evaluable exactly where its counts say so.
+func (r Report) validateRows(rows, groups int, labels []evidence, listed []string) error {
+	if rows < 1 || groups < 1 || groups > rows {
+		return fmt.Errorf("%d rows of %d groups", rows, groups)
+	}
+	var names, evaluable []string
+	for _, l := range labels {
+		names = append(names, l.name)
+		if l.evaluable {
+			evaluable = append(evaluable, l.name)
+		}
+		if l.evaluable != r.Settings.enough(l.counts) || l.counts.PositiveRows+l.counts.NegativeRows != rows {
+			return fmt.Errorf("label %s: its counts contradict the settings or the %d rows", l.name, rows)
+		}
+		if err := l.metric.validate("its metric", r, l.least, l.evaluable); err != nil {
+			return fmt.Errorf("label %s: %w", l.name, err)
+		}
+	}
+	if !slices.Equal(names, r.Labels) || !slices.Equal(evaluable, listed) {
+		return fmt.Errorf("the labels are %q with %q evaluable, not %q with %q", names, evaluable, r.Labels, listed)
 	}
 	return nil
 }

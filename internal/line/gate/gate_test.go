@@ -1,13 +1,10 @@
 package gate
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
-
-	"github.com/goccy/go-yaml"
 
 	"github.com/penstock-ml/penstock/internal/line/evaluation"
 	"github.com/penstock-ml/penstock/internal/verdict"
@@ -336,132 +333,5 @@ func TestOnlyRequiredChecksDecide(t *testing.T) {
 	}
 	if len(required) > 0 {
 		t.Errorf("%v decide too", required)
-	}
-}
-
-func TestPolicyIsDecodedStrictlyAndValidated(t *testing.T) {
-	const text = `
-confidence: 0.95
-replicates: 2000
-seed: 1
-evidence: {positive_groups: 10, negative_groups: 10, labels: 2, max_degenerate: 0.05}
-bootstrap:
-  macro_auroc: {at_least: 0.6}
-compare:
-  macro_auroc: {margin: 0.02}
-batch: {max_drop: 0.05, labels: 2, without_evidence: list}
-`
-	var p Policy
-	if err := yaml.UnmarshalWithOptions([]byte(text), &p, yaml.Strict(), yaml.DisallowUnknownField()); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Validate(); err != nil {
-		t.Fatal(err)
-	}
-	if want := policy(); fmt.Sprintf("%+v %+v %+v", p.Evidence, *p.Bootstrap.MacroAUROC, *p.Batch) != fmt.Sprintf("%+v %+v %+v", want.Evidence, *want.Bootstrap.MacroAUROC, *want.Batch) {
-		t.Errorf("policy %+v", p)
-	}
-	// An empty section is an explicit one: the first model needs its metrics only.
-	var open Policy
-	if err := yaml.UnmarshalWithOptions([]byte(strings.Replace(text, "\n  macro_auroc: {at_least: 0.6}", " {}", 1)), &open, yaml.Strict(), yaml.DisallowUnknownField()); err != nil {
-		t.Fatal(err)
-	}
-	if open.Bootstrap == nil || open.Bootstrap.MacroAUROC != nil {
-		t.Errorf("bootstrap {} gives %+v", open.Bootstrap)
-	}
-	if err := yaml.UnmarshalWithOptions([]byte(text+"margin: 3\n"), &p, yaml.Strict(), yaml.DisallowUnknownField()); err == nil {
-		t.Error("an unknown key was taken")
-	}
-	nan := math.NaN()
-	for want, change := range map[string]func(*Policy){
-		"confidence":          func(p *Policy) { p.Confidence = 0.5 },
-		"replicates: 100;":    func(p *Policy) { p.Replicates = 100 },
-		"replicates: 1000001": func(p *Policy) { p.Replicates = 1_000_001 },
-		"positive_groups":     func(p *Policy) { p.Evidence.PositiveGroups = 0 },
-		"evidence: labels":    func(p *Policy) { p.Evidence.Labels = 0 },
-		"max_degenerate":      func(p *Policy) { p.Evidence.MaxDegenerate = 1 },
-		"at_least":            func(p *Policy) { p.Bootstrap.MacroAUROC.AtLeast = 0 },
-		"compare: macro":      func(p *Policy) { p.Compare.MacroAUROC.Margin = 0 },
-		"margin: NaN":         func(p *Policy) { p.Compare.MacroAUROC.Margin = nan },
-		"labels.Mass.margin":  func(p *Policy) { p.Compare.Labels = map[string]Margin{"Mass": {0.5}} },
-		"max_drop":            func(p *Policy) { p.Batch.MaxDrop = nan },
-		"batch: labels":       func(p *Policy) { p.Batch.Labels = 0 },
-		"without_evidence":    func(p *Policy) { p.Batch.WithoutEvidence = "pass" },
-	} {
-		p := policy()
-		change(&p)
-		if err := p.Validate(); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("error %v, wanted one with %q", err, want)
-		}
-	}
-}
-
-func TestRelease(t *testing.T) {
-	result := func(command, stage string, v verdict.Verdict) verdict.Result {
-		r := verdict.Result{
-			Schema: verdict.Schema, Command: command, Verdict: v, Reason: verdict.Reason{Code: "x-" + command, Text: "because"}, RunKey: "k",
-			Subjects: map[string]string{"model": "m"}, Outputs: map[string]string{},
-		}
-		if stage != "" {
-			r.Outputs[StageOutput] = stage
-		}
-		return r
-	}
-	offline := func(v verdict.Verdict) verdict.Result { return result("gate", Offline, v) }
-	load := func(v verdict.Verdict) verdict.Result { return result("loadtest", "", v) }
-	change := func(r verdict.Result, f func(*verdict.Result)) verdict.Result {
-		f(&r)
-		return r
-	}
-	other := func(r *verdict.Result) { r.Subjects = map[string]string{"model": "other"} }
-	for _, c := range []struct {
-		name string
-		from []verdict.Result
-		want verdict.Verdict // empty: an error
-		code string          // or a part of the error's text
-	}{
-		{"both pass", []verdict.Result{offline(verdict.Pass), load(verdict.Pass)}, verdict.Pass, "released"},
-		{"in any order", []verdict.Result{load(verdict.Pass), offline(verdict.Pass)}, verdict.Pass, "released"},
-		{"load test rejects", []verdict.Result{offline(verdict.Pass), load(verdict.Reject)}, verdict.Reject, "x-loadtest"},
-		{"load test inconclusive", []verdict.Result{offline(verdict.Pass), load(verdict.Inconclusive)}, verdict.Inconclusive, "x-loadtest"},
-		{"a rejection outweighs doubt", []verdict.Result{offline(verdict.Inconclusive), load(verdict.Reject)}, verdict.Reject, "x-loadtest"},
-		{"gate rejects", []verdict.Result{offline(verdict.Reject), load(verdict.Pass)}, verdict.Reject, "x-gate"},
-		{"nothing", nil, "", "missing"},
-		{"no load test", []verdict.Result{offline(verdict.Pass)}, "", "loadtest is missing"},
-		{"no gate", []verdict.Result{load(verdict.Pass)}, "", "gate-offline is missing"},
-		{"the gate twice", []verdict.Result{offline(verdict.Pass), offline(verdict.Pass), load(verdict.Pass)}, "", "twice"},
-		{"something else", []verdict.Result{offline(verdict.Pass), load(verdict.Pass), result("evaluate", "", verdict.Pass)}, "", "no evidence"},
-		{"the release gate itself", []verdict.Result{result("gate", ReleaseName, verdict.Pass), load(verdict.Pass)}, "", "no evidence"},
-		{"a gate without a stage", []verdict.Result{result("gate", "", verdict.Pass), load(verdict.Pass)}, "", "no evidence"},
-		{"a broken load test", []verdict.Result{offline(verdict.Pass), load(verdict.Error)}, "", "no judgement"},
-		{"an unknown verdict", []verdict.Result{offline(verdict.Pass), load("ok")}, "", "no judgement"},
-		{"an empty verdict", []verdict.Result{offline(""), load(verdict.Pass)}, "", "no judgement"},
-		{"another schema", []verdict.Result{change(offline(verdict.Pass), func(r *verdict.Result) { r.Schema = 2 }), load(verdict.Pass)}, "", "schema"},
-		{"another model", []verdict.Result{offline(verdict.Pass), change(load(verdict.Pass), other)}, "", "different models"},
-		{"no model", []verdict.Result{offline(verdict.Pass), change(load(verdict.Pass), func(r *verdict.Result) { r.Subjects = nil })}, "", "no model digest"},
-		{"no model at all", []verdict.Result{
-			change(offline(verdict.Pass), func(r *verdict.Result) { r.Subjects = nil }),
-			change(load(verdict.Pass), func(r *verdict.Result) { r.Subjects = nil }),
-		}, "", "no model digest"},
-		{"another run", []verdict.Result{offline(verdict.Pass), change(load(verdict.Pass), func(r *verdict.Result) { r.RunKey = "k2" })}, "", "run k2"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			d, model, err := Release(c.from)
-			if c.want == "" {
-				if err == nil || !strings.Contains(err.Error(), c.code) || d.Verdict != "" || model != "" {
-					t.Fatalf("verdict %q, error %v; wanted an error with %q", d.Verdict, err, c.code)
-				}
-				if r := verdict.FromError(err); r.Reason.Code != WrongEvidence {
-					t.Errorf("reason code %s", r.Reason.Code)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d.Verdict != c.want || d.Reason.Code != c.code || model != "m" {
-				t.Errorf("%s (%s) for model %q, wanted %s (%s)", d.Verdict, d.Reason.Code, model, c.want, c.code)
-			}
-		})
 	}
 }

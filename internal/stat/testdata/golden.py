@@ -1,7 +1,7 @@
 """Writes golden.json: what scikit-learn, SciPy and NumPy say, for the tests of
 this package. Run it again only to add cases:
 
-    python3 -m venv oracle && oracle/bin/pip install scikit-learn==1.9.0 scipy
+    python3 -m venv oracle && oracle/bin/pip install scikit-learn==1.9.1 scipy==1.17.1
     oracle/bin/python golden.py
 """
 
