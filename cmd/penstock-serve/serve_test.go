@@ -1,11 +1,20 @@
 package main
 
 import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -185,6 +194,69 @@ func TestTheServersCountersBlameTheModelForItsFaults(t *testing.T) {
 	if !strings.Contains(string(page), `slot="canary",le="0.12"} `) {
 		t.Error("no boundary at the slo")
 	}
+}
+
+func TestWithACertificateBothSidesSpeakTLSOnly(t *testing.T) {
+	w := newWorld(t)
+	digest := w.publish(bundletest.Mean)
+	cert, key, roots := certificateFiles(t)
+	public, admin := "127.0.0.1:"+freePort(t), "127.0.0.1:"+freePort(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	c := w.command(ctx, "run", "--listen", public, "--admin-listen", admin, "--tls-cert", cert, "--tls-key", key,
+		"--name", "test", "--slot", "stable", "--bucket", w.bucket.Name(), "--state", t.TempDir())
+	s := &server{t: t, process: c, exited: make(chan struct{})}
+	c.Stdout, c.Stderr = &s.log, &s.log
+	must(t, c.Start())
+	go func() { _ = c.Wait(); close(s.exited) }() // killed in the end
+	defer func() { cancel(); <-s.exited }()
+	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	s.await("liveness over TLS", func() bool {
+		response, err := client.Get("https://" + public + "/v2/health/live")
+		if err == nil {
+			response.Body.Close()
+		}
+		return err == nil && response.StatusCode == 200
+	})
+	request, err := http.NewRequest("PUT", "https://"+admin+"/admin/v1/models/test", strings.NewReader(`{"digest":"`+digest+`"}`))
+	must(t, err)
+	request.Header.Set("Authorization", "Bearer "+adminToken)
+	response, err := client.Do(request)
+	must(t, err)
+	response.Body.Close()
+	if response.StatusCode != 200 {
+		t.Errorf("load: %s", response.Status)
+	}
+	for _, address := range []string{public, admin} {
+		response, err := client.Get("http://" + address + "/v2/health/live")
+		must(t, err)
+		response.Body.Close()
+		if response.StatusCode != 400 {
+			t.Errorf("%s answers in the clear: %s", address, response.Status)
+		}
+	}
+}
+
+// certificateFiles makes a self-signed certificate of loopback.
+func certificateFiles(t *testing.T) (cert, key string, roots *x509.CertPool) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	must(t, err)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	must(t, err)
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	must(t, os.WriteFile(cert, certPEM, 0o644))
+	must(t, os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600))
+	roots = x509.NewCertPool()
+	roots.AppendCertsFromPEM(certPEM)
+	return cert, key, roots
 }
 
 func TestRunNamesWhatKeepsItFromStarting(t *testing.T) {

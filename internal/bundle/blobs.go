@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 )
 
 // Sink is the bucket as Publish sees it.
@@ -75,7 +76,10 @@ func Fetch(ctx context.Context, from Source, digest, cacheDir string) (*Bundle, 
 	if err := os.MkdirAll(cacheDir, 0o755); err != nil {
 		return nil, fmt.Errorf("model cache: %w", err)
 	}
-	part, err := os.MkdirTemp(cacheDir, ".fetch-")
+	if err := sweep(cacheDir); err != nil {
+		return nil, fmt.Errorf("model cache: %w", err)
+	}
+	part, err := os.MkdirTemp(cacheDir, partPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("model cache: %w", err)
 	}
@@ -90,6 +94,35 @@ func Fetch(ctx context.Context, from Source, digest, cacheDir string) (*Bundle, 
 		return nil, err
 	}
 	return readDigest(final, digest)
+}
+
+const (
+	partPrefix = ".fetch-"
+	partTerm   = 24 * time.Hour // no download takes so long
+)
+
+// sweep removes what killed programs left: parts that nobody can be writing
+// any more.
+func sweep(cacheDir string) error {
+	parts, err := filepath.Glob(filepath.Join(cacheDir, partPrefix+"*"))
+	if err != nil {
+		return err
+	}
+	for _, part := range parts {
+		info, err := os.Stat(part)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // another program's, just done
+		}
+		if err != nil {
+			return err
+		}
+		if time.Since(info.ModTime()) > partTerm {
+			if err := os.RemoveAll(part); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func download(ctx context.Context, from Source, digest, dir string) error {
@@ -152,7 +185,7 @@ func install(part, final, digest string) error {
 	if _, sound := readDigest(final, digest); sound == nil {
 		return nil
 	}
-	old, tempErr := os.MkdirTemp(filepath.Dir(final), ".damaged-")
+	old, tempErr := os.MkdirTemp(filepath.Dir(final), partPrefix)
 	if tempErr != nil {
 		return fmt.Errorf("model cache: %w", tempErr)
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
@@ -303,6 +304,27 @@ func TestFetchRefusesChangedFilesAndKeepsNothing(t *testing.T) {
 		if left, err := os.ReadDir(cache); err != nil || len(left) != 0 {
 			t.Errorf("%s: the cache holds %v (%v)", name, left, err)
 		}
+	}
+}
+
+func TestFetchRemovesWhatAKilledDownloadLeft(t *testing.T) {
+	store, digest := publish(t)
+	cache := t.TempDir()
+	for name, age := range map[string]time.Duration{".fetch-old": 48 * time.Hour, ".fetch-new": time.Hour} {
+		write(t, cache, name+"/model.onnx", []byte("a part"))
+		when := time.Now().Add(-age)
+		if err := os.Chtimes(filepath.Join(cache, name), when, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := bundle.Fetch(t.Context(), store, digest, cache); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(cache, ".fetch-old")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the old part is still there (%v)", err)
+	}
+	if _, err := os.Stat(filepath.Join(cache, ".fetch-new")); err != nil {
+		t.Errorf("somebody's download was removed: %v", err)
 	}
 }
 

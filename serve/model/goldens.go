@@ -59,6 +59,11 @@ func (m *Model) goldenPixels(golden string) (imaging.Pixels, error) {
 
 // compare runs pictures and remembers the greatest difference.
 func (m *Model) compare(ctx context.Context, pictures []imaging.Pixels, wanted [][]float32, what string) error {
+	release, err := m.runtime.slot(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	got, err := m.rawScores(ctx, pictures)
 	if err != nil {
 		return fmt.Errorf("golden %s: %w", what, err)

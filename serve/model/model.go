@@ -34,7 +34,7 @@ type Model struct {
 var ErrClosed = errors.New("the model is unloaded")
 
 // Open loads a bundle that bundle.Read or bundle.Fetch verified, checks the
-// goldens and warms the session up. What it runs counts as one caller.
+// goldens and warms the session up. Its runs wait for their turn like everybody's.
 func Open(ctx context.Context, r *Runtime, b *bundle.Bundle) (*Model, error) {
 	m, err := open(ctx, r, b)
 	if err != nil {
@@ -48,11 +48,6 @@ func open(ctx context.Context, r *Runtime, b *bundle.Bundle) (*Model, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, fmt.Errorf("%s: input.%w", bundle.ManifestFile, err)
 	}
-	release, err := r.slot(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
 	m := &Model{bundle: b, spec: spec, runtime: r, limits: imaging.DefaultLimits, idle: make(chan struct{})}
 	if err := m.fit(); err != nil {
 		return nil, err

@@ -261,6 +261,26 @@ func TestACancelledCallerGetsItsOwnError(t *testing.T) {
 	}
 }
 
+func TestACallerThatGivesUpFreesTheCPU(t *testing.T) {
+	m := load(t, bundletest.Endless)
+	bright := bundletest.Picture(t, 30, 30, bundletest.FailsAbove)
+	// More of them than there are CPUs: the later ones wait for a slot.
+	var wg sync.WaitGroup
+	for range 2 * modeltest.Runtime(t).Callers() {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			if _, err := m.Predict(ctx, bright); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	if _, err := m.Predict(t.Context(), bundletest.Picture(t, 30, 30, 100)); err != nil {
+		t.Errorf("the next caller: %v", err)
+	}
+}
+
 func TestManyCallersGetTheirOwnScores(t *testing.T) {
 	m := load(t, bundletest.Mean)
 	var wg sync.WaitGroup

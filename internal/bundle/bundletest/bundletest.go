@@ -22,6 +22,7 @@ import (
 const (
 	Mean    = "mean.onnx"
 	Failing = "failing.onnx" // its run fails for pictures brighter than FailsAbove
+	Endless = "endless.onnx" // its run takes hours for pictures brighter than FailsAbove
 	Renamed = "renamed.onnx" // does not have the output that the manifest names
 	Wide    = "wide.onnx"    // wants other pictures than the manifest says
 )
@@ -29,7 +30,8 @@ const (
 // Side is the width and height of the pictures that the model sees.
 const Side = 8
 
-// FailsAbove is the level from which Failing fails: 0.9 of 255, and one more.
+// FailsAbove is the level from which Failing fails and Endless does not end:
+// 0.9 of 255, and one more.
 const FailsAbove = 231
 
 //go:embed testdata/*.onnx

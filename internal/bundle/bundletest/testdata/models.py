@@ -12,6 +12,8 @@ input and w, b of each label:
 mean.onnx      just that
 failing.onnx   the same, but its run fails where m > 0.9: an index that is
                computed from m leaves its table
+endless.onnx   the same, but its run takes hours where m > 0.9: a loop whose
+               count is computed from m
 renamed.onnx   mean.onnx with the output `scores` called `output`
 wide.onnx      mean.onnx for pictures of 9 x 9
 """
@@ -26,7 +28,7 @@ def const(name, value, dtype=np.float32):
     return numpy_helper.from_array(np.asarray(value, dtype=dtype), name)
 
 
-def build(path, side=8, failing=False, scores="scores"):
+def build(path, side=8, failing=False, endless=False, scores="scores"):
     nodes = [
         helper.make_node("ReduceMean", ["input"], ["features4"], axes=[1, 2, 3], keepdims=0),
         helper.make_node("Unsqueeze", ["features4", "one"], ["features"]),
@@ -47,6 +49,23 @@ def build(path, side=8, failing=False, scores="scores"):
         ]
         weights += [const("limit", 0.9), const("table", [[0.0, 0.0]])]
         logits = "checked"
+    if endless:
+        # the loop adds 0 to the logits: not at all up to a mean of 0.9
+        body = helper.make_graph(
+            [helper.make_node("Identity", ["go_on"], ["still"]), helper.make_node("Add", ["sum", "zero"], ["next"])], "body",
+            [helper.make_tensor_value_info("i", TensorProto.INT64, []), helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+             helper.make_tensor_value_info("sum", TensorProto.FLOAT, None)],
+            [helper.make_tensor_value_info("still", TensorProto.BOOL, []), helper.make_tensor_value_info("next", TensorProto.FLOAT, None)],
+            [const("zero", 0.0)])
+        nodes += [
+            helper.make_node("ReduceMax", ["features4"], ["brightest"], keepdims=0),
+            helper.make_node("Greater", ["brightest", "limit"], ["above"]),
+            helper.make_node("Cast", ["above"], ["one_or_none"], to=TensorProto.INT64),
+            helper.make_node("Mul", ["one_or_none", "many"], ["times"]),
+            helper.make_node("Loop", ["times", "yes", "logits"], ["looped"], body=body),
+        ]
+        weights += [const("limit", 0.9), const("many", 10**12, np.int64), const("yes", True, np.bool_)]
+        logits = "looped"
     nodes.append(helper.make_node("Sigmoid", [logits], [scores]))
     f = TensorProto.FLOAT
     graph = helper.make_graph(
@@ -62,5 +81,6 @@ def build(path, side=8, failing=False, scores="scores"):
 
 build("mean.onnx")
 build("failing.onnx", failing=True)
+build("endless.onnx", endless=True)
 build("renamed.onnx", scores="output")
 build("wide.onnx", side=9)
