@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/penstock-ml/penstock/internal/action"
+	"github.com/penstock-ml/penstock/internal/line/gate"
 	"github.com/penstock-ml/penstock/internal/line/registry"
 	"github.com/penstock-ml/penstock/internal/line/rollout"
 	"github.com/penstock-ml/penstock/internal/line/split"
@@ -111,7 +112,7 @@ func releasedModel(ctx context.Context, w *workspace.Workspace, flag string, sou
 		return "", err
 	}
 	for _, r := range from {
-		if r.Command == "gate" && r.Outputs["stage"] == "release" && r.Subjects["model"] == model {
+		if r.Command == "gate" && r.Outputs[gate.StageOutput] == gate.ReleaseName && r.Subjects["model"] == model {
 			return model, nil
 		}
 	}
@@ -175,7 +176,7 @@ func (p promoter) Champion(ctx context.Context) (rollout.Champion, error) {
 	if err != nil {
 		return rollout.Champion{}, err
 	}
-	champion := rollout.Champion{Digest: c.Digest}
+	champion := rollout.Champion{Digest: c.Digest, Version: strconv.Itoa(c.Version)}
 	if c.Previous != nil {
 		champion.Previous = c.Previous.Digest
 	}

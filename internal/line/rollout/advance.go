@@ -23,13 +23,18 @@ const (
 // statistics say.
 const unreadyLooks = 3
 
+// canaryRestarts of the canary's processes while it is judged stop it: one may
+// be a person's doing, two are a model that takes its process down, however
+// quickly a supervisor brings it back.
+const canaryRestarts = 2
+
 // minStepRequests is the data without which no step is left upwards.
 const minStepRequests = 10
 
 // Start makes the state of a new run.
 func Start(kind Kind, model, digest, previous string, p Plan, now time.Time) State {
 	s := State{Kind: kind, Model: model, Digest: digest, Previous: previous, Phase: Prepare, Started: now, Deadline: now.Add(p.Deadline)}
-	return s.note(now, "%s of %s over %s begins", kind, digest, orNothing(previous))
+	return s.note(now, "%s in place of %s: begins", short(digest), short(previous))
 }
 
 // Resume fits a state that another process left to what is seen now. Evidence
@@ -99,7 +104,7 @@ func (s State) prepare(o Observation, p Plan, now time.Time) (State, Action) {
 	}
 	if s.Kind == Rollback {
 		s.Decided, s.Phase = true, All
-		return s.note(now, "the canary serves %s: it takes everything", s.Digest), share(split.Full)
+		return s.note(now, "the canary serves %s: it takes everything", short(s.Digest)), share(split.Full)
 	}
 	s.Phase = Steps
 	return s.enter(0, p, now)
@@ -133,6 +138,9 @@ func (s State) step(o Observation, p Plan, now time.Time) (State, Action) {
 		return s, Action{Do: Wait}
 	}
 	s.accumulate(o)
+	if s.Restarts >= canaryRestarts {
+		return s.breach(now, verdict.Reject, CodeNotReady, "the canary's process was started anew %d times while it was judged", s.Restarts)
+	}
 	j, err := s.Judge(p)
 	if err != nil {
 		return s.breach(now, verdict.Inconclusive, verdict.Invalid, "the counters cannot be judged: %s", err.Error())
@@ -203,7 +211,7 @@ func (s State) all(o Observation, now time.Time) (State, Action) {
 		return s, share(split.Full)
 	}
 	s.Phase, s.Touched = Switch, true
-	return s.note(now, "share 100%%; stable loads %s", s.Digest), load(deployment.Stable, s.Digest)
+	return s.note(now, "share 100%%"), load(deployment.Stable, s.Digest)
 }
 
 // switchStable brings the digest to stable, which has no traffic meanwhile.
@@ -215,7 +223,7 @@ func (s State) switchStable(o Observation, now time.Time) (State, Action) {
 		return s, load(deployment.Stable, s.Digest)
 	}
 	s.Phase = Return
-	return s.note(now, "stable serves %s: the share returns to 0", s.Digest), share(0)
+	return s.note(now, "stable serves %s: the share returns to 0", short(s.Digest)), share(0)
 }
 
 func (s State) giveBack(o Observation, now time.Time) (State, Action) {
@@ -239,12 +247,12 @@ func (s State) warm() string {
 func (s State) keep(o Observation, now time.Time) (State, Action) {
 	switch {
 	case o.Refused != "":
-		s.Warnings = append(s.Warnings, fmt.Sprintf("the canary slot does not keep %s warm, a rollback will take longer: %s", s.warm(), o.Refused))
+		s.Warnings = append(s.Warnings, fmt.Sprintf("the canary slot does not keep %s warm, a rollback will take longer: %s", short(s.warm()), o.Refused))
 	case o.Canary.Serving != s.warm():
 		return s, load(deployment.Canary, s.warm())
 	}
 	s.Phase = Promote
-	return s.note(now, "the canary slot keeps %s; alias and tag move", s.warm()), Action{Do: Finish}
+	return s.note(now, "the canary slot keeps %s; alias and tag move", short(s.warm())), Action{Do: Finish}
 }
 
 func (s State) promote(o Observation, now time.Time) (State, Action) {

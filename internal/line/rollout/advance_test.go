@@ -167,6 +167,25 @@ func TestOneUnreachableLookIsForgivenThreeAreNot(t *testing.T) {
 	}
 }
 
+func TestCanaryThatKeepsRestartingIsStopped(t *testing.T) {
+	p := slowPlan()
+	s := steppedTo(p, 1)
+	for i := range 2 {
+		o := observed(s, p)
+		o.CanaryCounters, o.StableCounts = counted(newDigest, 5, 0, 0), counted(oldDigest, 20, 0, 0)
+		reading := o.CanaryCounters["server"]
+		reading.Started = float64(2 + i)
+		o.CanaryCounters["server"] = reading
+		if s.Phase != Steps {
+			t.Fatalf("one restart: %s %+v", s.Phase, s.Reason)
+		}
+		s, _ = Advance(s, o, p, noon.Add(time.Second))
+	}
+	if s.Phase != Retreat || s.Reason.Code != CodeNotReady {
+		t.Errorf("%s %+v", s.Phase, s.Reason)
+	}
+}
+
 func TestRestartOfAServerCountsFromZero(t *testing.T) {
 	before := Last{Started: 1, Counts: deployment.Counts{Requests: 100, Errors: 5, Slow: 2}}
 	cases := []struct {
@@ -238,14 +257,17 @@ func TestFewErrorsAtEqualRatesAreNoReasonToAbort(t *testing.T) {
 	p := slowPlan()
 	p.Alpha = 0.02
 	aborted := 0
-	const runs = 200
+	const runs = 100
 	for seed := range uint64(runs) {
 		random := rand.New(rand.NewPCG(seed, 7))
 		var s State
 		s.Strata = []Stratum{{ShareBP: 2500}}
-		for range 60 {
+		for i := range 60 {
 			c, b := counts2(random, 25, 0.02), counts2(random, 75, 0.02)
 			s.Errors = addLook(s.Errors, look(c, b, func(c deployment.Counts) uint64 { return c.Errors }))
+			if i%10 != 9 {
+				continue
+			}
 			j, err := s.Judge(p)
 			if err != nil {
 				t.Fatal(err)
@@ -256,7 +278,7 @@ func TestFewErrorsAtEqualRatesAreNoReasonToAbort(t *testing.T) {
 			}
 		}
 	}
-	if aborted > 8 { // expected at most 2 of 200 (alpha 0.01 for this metric); 8 is far beyond chance
+	if aborted > 6 { // expected is at most 1 of 100 (alpha 0.01 for this metric); 7 are far beyond chance
 		t.Errorf("%d of %d healthy canaries were stopped", aborted, runs)
 	}
 }
@@ -278,7 +300,7 @@ func TestNothingUnsafeWhateverIsObserved(t *testing.T) {
 	p.MinRequests, p.Step = 50, 2*time.Second
 	p.Errors.Margin, p.Slow.Margin = 0.3, 0.3
 	ends := map[verdict.Verdict]int{}
-	for seed := range uint64(800) {
+	for seed := range uint64(300) {
 		random := rand.New(rand.NewPCG(seed, 11))
 		kind := []Kind{Rollout, Rollout, Rollout, Direct, Rollback}[random.IntN(5)]
 		s := Start(kind, "xray", newDigest, oldDigest, p, noon)
@@ -305,7 +327,7 @@ func TestNothingUnsafeWhateverIsObserved(t *testing.T) {
 		ends[s.Verdict]++
 	}
 	for _, v := range []verdict.Verdict{verdict.Pass, verdict.Reject, verdict.Inconclusive} {
-		if ends[v] < 20 {
+		if ends[v] < 10 {
 			t.Errorf("only %d runs ended with %s: the property was not tried (%v)", ends[v], v, ends)
 		}
 	}

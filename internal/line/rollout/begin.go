@@ -23,7 +23,7 @@ func (l Line) Rollout(ctx context.Context, digest string) (State, error) {
 	}
 	current := r.record.Current
 	if current.Phase != Closed && current.Kind != Rollback && current.Digest == digest {
-		r.Say("a %s of %s was cut off in phase %s: it is taken up", current.Kind, digest, current.Phase)
+		r.Say("a %s of %s was cut off in phase %s: it is taken up", current.Kind, short(digest), current.Phase)
 		return r.drive(ctx, current, true)
 	}
 	if err := r.supersede(ctx); err != nil {
@@ -32,7 +32,7 @@ func (l Line) Rollout(ctx context.Context, digest string) (State, error) {
 	champion, err := r.Registry.Champion(ctx)
 	switch {
 	case errors.Is(err, ErrNoChampion):
-		r.Say("nothing was ever promoted: stable loads %s directly", digest)
+		r.Say("nothing was ever promoted: stable loads %s directly", short(digest))
 		return r.begin(ctx, Direct, digest, "")
 	case err != nil:
 		return State{}, err
@@ -57,13 +57,13 @@ func (l Line) Rollback(ctx context.Context) (State, error) {
 	current := r.record.Current
 	switch {
 	case current.Phase != Closed && current.Kind == Rollback:
-		r.Say("the rollback to %s was cut off in phase %s: it is taken up", current.Digest, current.Phase)
+		r.Say("the rollback to %s was cut off in phase %s: it is taken up", short(current.Digest), current.Phase)
 		return r.drive(ctx, current, true)
 	case current.Phase != Closed && (current.Decided || current.Touched):
 		if current.Previous == "" || current.Kind == Direct {
 			return State{}, fmt.Errorf("%w: the %s of %s is unfinished; run `penstock rollout --model %s` again", ErrNoWayBack, current.Kind, current.Digest, current.Digest)
 		}
-		r.Say("the rollout of %s was past its decision: back to %s", current.Digest, current.Previous)
+		r.Say("the rollout of %s was past its decision: back to %s", short(current.Digest), short(current.Previous))
 		return r.preempt(ctx, current.Previous, current.Digest)
 	}
 	if err := r.supersede(ctx); err != nil {
@@ -124,7 +124,7 @@ func (r *run) supersede(ctx context.Context) error {
 		}
 		return fmt.Errorf("%w: the %s of %s was cut off in phase %s, stable may serve it: run `penstock %s` again first", ErrUnfinished, current.Kind, current.Digest, current.Phase, command)
 	}
-	r.Say("the %s of %s was cut off before its decision: closed", current.Kind, current.Digest)
+	r.Say("the %s of %s was cut off before its decision: closed", current.Kind, short(current.Digest))
 	if current.Verdict == "" {
 		current.Verdict, current.Reason = verdict.Inconclusive, verdict.Reason{Code: "superseded", Text: "cut off before its decision, then another run began"}
 	}
@@ -140,14 +140,14 @@ func (r *run) settled(ctx context.Context, champion Champion) (State, error) {
 			return State{}, err
 		}
 		s := Start(Direct, r.Model, champion.Digest, champion.Previous, r.Plan, r.Now())
-		s.RunKey = r.RunKey
+		s.RunKey, s.Version = r.RunKey, champion.Version
 		s, _ = s.close(r.Now(), verdict.Pass, "served", fmt.Sprintf("%s is the champion and stable serves it: nothing to do", champion.Digest))
 		return s, nil
 	}
 	if err != nil && !errors.Is(err, deployment.ErrNothingServed) {
 		return State{}, err
 	}
-	r.Say("stable serves %s instead of the champion %s: it is put right", orNothing(serving), champion.Digest)
+	r.Say("stable serves %s instead of the champion %s: it is put right", short(serving), short(champion.Digest))
 	return r.begin(ctx, Direct, champion.Digest, champion.Previous)
 }
 
@@ -168,7 +168,7 @@ func (r *run) comparable(ctx context.Context, champion Champion) error {
 		return err
 	}
 	if serving != champion.Digest {
-		return fmt.Errorf("stable serves %s, the champion is %s: put it right with `penstock rollout --model %s`, then roll out", orNothing(serving), champion.Digest, champion.Digest)
+		return fmt.Errorf("stable serves %s, the champion is %s: put it right with `penstock deploy --environment production --slot stable --model %s`, then roll out", orNothing(serving), champion.Digest, champion.Digest)
 	}
 	return nil
 }

@@ -103,6 +103,9 @@ func (s *State) delta(slot, digest string, servers map[string]deployment.Reading
 		if !seen {
 			continue
 		}
+		if slot == deployment.Canary && r.Started != before.Started {
+			s.Restarts++
+		}
 		sum = plus(sum, since(before, r.Started, counts))
 	}
 	return sum

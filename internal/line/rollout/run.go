@@ -44,9 +44,10 @@ type Registry interface {
 	Promote(ctx context.Context, digest string) (version string, err error)
 }
 
-// Champion is the digest under the alias production, and the one before it.
+// Champion is the digest under the alias production, its version, and the
+// digest before it.
 type Champion struct {
-	Digest, Previous string
+	Digest, Previous, Version string
 }
 
 var (
@@ -176,16 +177,24 @@ func (r *run) tell(s State, said, looks int) int {
 	for _, e := range s.Events[len(s.Events)-fresh:] {
 		r.Say("%s: %s", s.Kind, e.Text)
 	}
-	if s.Phase == Steps && (fresh > 0 || looks%tellEvery == 0) {
-		t, here := s.Total(), s.Strata[len(s.Strata)-1]
-		r.Say("%s: step %d, share %g%%: canary %s, stable %s; in all canary %s, stable %s", s.Kind, s.Step+1, float64(here.ShareBP)/100,
-			counts(here.Canary), counts(here.Stable), counts(t.Canary), counts(t.Stable))
+	if s.Phase == Steps && fresh == 0 && looks%tellEvery == 0 {
+		here := s.Strata[len(s.Strata)-1]
+		r.Say("%s: step %d of %d, share %g%%: canary %s; stable %s; the canary answered %d of %d", s.Kind, s.Step+1, len(r.Plan.Steps),
+			float64(here.ShareBP)/100, counts(here.Canary), counts(here.Stable), s.Total().Canary.Requests, r.Plan.MinRequests)
 	}
 	return len(s.Events)
 }
 
 func counts(c deployment.Counts) string {
 	return fmt.Sprintf("%d requests, %d errors, %d over the slo", c.Requests, c.Errors, c.Slow)
+}
+
+// short is a digest as prose shows it; records and results have all of it.
+func short(digest string) string {
+	if digest == "" {
+		return "nothing"
+	}
+	return digest[:min(12, len(digest))]
 }
 
 // outcome is what an action left to be observed.
@@ -254,8 +263,12 @@ func shortBackOff() *backoff.ExponentialBackOff {
 // load brings a digest to a slot and keeps the lease alive meanwhile. A lease
 // that cannot be kept ends the load.
 func (r *run) load(ctx context.Context, s State, act Action) (outcome, error) {
-	r.Say("%s: %s loads %s", s.Kind, act.Slot, act.Digest)
-	held, err := r.Router.Weights(ctx)
+	r.Say("%s: %s loads %s", s.Kind, act.Slot, short(act.Digest))
+	var held Share
+	err := r.patient(ctx, func() (err error) {
+		held, err = r.Router.Weights(ctx)
+		return err
+	})
 	if err != nil {
 		return outcome{}, err
 	}
@@ -274,6 +287,10 @@ func (r *run) load(ctx context.Context, s State, act Action) (outcome, error) {
 		return outcome{refused: err.Error()}, nil
 	case err != nil && lost != nil:
 		return outcome{}, lost
+	case err != nil && (s.Phase == Keep || s.Phase == Restore):
+		// A slot without traffic that cannot be reached is a warning: it must
+		// keep neither a promotion nor a rejection from its end.
+		return outcome{refused: err.Error()}, nil
 	}
 	return outcome{}, err
 }
@@ -369,10 +386,10 @@ func (r *run) withdraw(ctx context.Context, s State) {
 		return
 	}
 	r.Say("%s: stopped in phase %s and the share could not be set to 0, it goes there when the lease of %s runs out: %s", s.Kind, s.Phase, r.Plan.Lease, err)
-	if s.Phase != Steps || s.Previous == "" {
+	if (s.Phase != Steps && s.Phase != Retreat) || s.Previous == "" || s.Kind != Rollout {
 		return
 	}
 	if err := r.Fleet.Load(ctx, deployment.Canary, s.Previous); err != nil {
-		r.Say("%s: the canary could not be brought back to %s either: %s", s.Kind, s.Previous, err)
+		r.Say("%s: the canary could not be brought back to %s either: %s", s.Kind, short(s.Previous), err)
 	}
 }

@@ -205,6 +205,25 @@ func TestHarmfulCanaryIsRejectedAndProductionIsUnchanged(t *testing.T) {
 	}
 }
 
+func TestDeadCanaryHostIsARejectionWithAWarning(t *testing.T) {
+	w := newWorld(t)
+	w.onShare = func(bp int) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if bp > 0 {
+			w.slots[deployment.Canary].public.Listener.Close()
+			w.slots[deployment.Canary].admin.Listener.Close()
+		}
+		w.slots[deployment.Canary].public.CloseClientConnections()
+		w.slots[deployment.Canary].admin.CloseClientConnections()
+	}
+	s := rollOut(t, w, quick(), newDigest)
+	if s.Verdict != verdict.Reject || s.Reason.Code != CodeNotReady || len(s.Warnings) != 1 {
+		t.Fatalf("%s %+v, warnings %v", s.Verdict, s.Reason, s.Warnings)
+	}
+	wantWorld(t, w, oldDigest, oldDigest, newDigest)
+}
+
 func TestNoTrafficIsInconclusiveNeverAPass(t *testing.T) {
 	w := newWorld(t)
 	w.slots[deployment.Canary].down = false

@@ -70,6 +70,7 @@ type State struct {
 	StepSince time.Time `json:"step_since"` // zero until the step's share was seen on every router
 	Decided   bool      `json:"decided"`    // the digest may go to production
 	Touched   bool      `json:"touched"`    // stable was told to load the digest
+	Restarts  int       `json:"restarts"`   // of the canary's processes while it was judged
 	Restoring bool      `json:"restoring"`  // a load of the way back was asked for
 	Unready   int       `json:"unready"`    // looks in a row without an answering canary
 
