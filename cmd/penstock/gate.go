@@ -125,7 +125,11 @@ func gateOffline(ctx context.Context, env *action.Env, w *workspace.Workspace, o
 			r.Subjects[role] = value
 		}
 	}
-	return r, settle(ctx, env, w, report, d)
+	warning, err := settle(ctx, env, w, report, d)
+	if warning != "" {
+		r.Warnings = append(r.Warnings, warning)
+	}
+	return r, err
 }
 
 // readReport reads the report that evaluate's result names, and refuses any
@@ -200,16 +204,24 @@ func stillChampion(ctx context.Context, env *action.Env, w *workspace.Workspace,
 }
 
 // settle makes the data set the newest accepted one, or remembers that its
-// batch was refused. Both may be repeated: a run that broke in between does.
-func settle(ctx context.Context, env *action.Env, w *workspace.Workspace, report evaluation.Report, d gate.Decision) error {
-	switch {
-	case report.Batch == "":
-		return nil
-	case d.Verdict == verdict.Reject:
-		return dataset.Refuse(ctx, w.Bucket, report.Batch, report.Dataset, env.Common.RunKey, d.Reason.Text)
-	default:
-		return dataset.Accept(ctx, w.Bucket, report.Dataset, env.Common.RunKey)
+// batch was refused. Both may be repeated: a run that broke in between does. A
+// batch that an earlier run let in cannot be kept out any more; the warning
+// says so.
+func settle(ctx context.Context, env *action.Env, w *workspace.Workspace, report evaluation.Report, d gate.Decision) (warning string, err error) {
+	if report.Batch == "" {
+		return "", nil
 	}
+	if d.Verdict != verdict.Reject {
+		return "", dataset.Accept(ctx, w.Bucket, report.Dataset, env.Common.RunKey)
+	}
+	head, err := dataset.Head(ctx, w.Bucket)
+	if err != nil {
+		return "", err
+	}
+	if head.Dataset == report.Dataset {
+		return fmt.Sprintf("run %s let the batch in already: it stays in the newest accepted data set %s", head.RunKey, head.Dataset), nil
+	}
+	return "", dataset.Refuse(ctx, w.Bucket, report.Batch, report.Dataset, env.Common.RunKey, d.Reason.Text)
 }
 
 func decided(d gate.Decision, stage string) verdict.Result {

@@ -22,6 +22,7 @@ func TestJudging(t *testing.T) {
 		"a first model, a better one, and the release": testTwoModels,
 		"a shuffled batch stays out":                   testDataAlarm,
 		"what is inconclusive stays in":                testInconclusive,
+		"what was let in before stays in":              testLetInBefore,
 		"what evaluate refuses":                        testEvaluateRefuses,
 		"what the gate refuses":                        testGateRefuses,
 	} {
@@ -90,6 +91,25 @@ func testDataAlarm(t *testing.T, b *judgeBench) {
 	}
 	if refusal := b.refused(newBatch); refusal == nil || refusal.Dataset != b.new || !strings.Contains(refusal.Reason, "data alarm") {
 		t.Errorf("refusal %+v", refusal)
+	}
+}
+
+// testLetInBefore: the second attempt at a run whose batch was let in rejects.
+func testLetInBefore(t *testing.T, b *judgeBench) {
+	for _, digest := range []string{b.old, b.new} {
+		if err := dataset.Accept(context.Background(), b.w.Bucket, digest, "run-1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := b.gate(gate.Offline, b.second(both(0.2), both(2)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Verdict != verdict.Reject || r.Reason.Code != gate.Worse || b.head() != b.new || b.refused(newBatch) != nil {
+		t.Fatalf("%s (%s) %s; head %s, refusal %+v", r.Verdict, r.Reason.Code, r.Reason.Text, b.head(), b.refused(newBatch))
+	}
+	if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "run run-1 let the batch in already") {
+		t.Errorf("warnings %q", r.Warnings)
 	}
 }
 

@@ -126,7 +126,7 @@ func (j *judge) bootstrap() {
 		return
 	}
 	c := j.bounded("own.macro_auroc", own.Macro, own.Rows, least.AtLeast)
-	c.Wanted = fmt.Sprintf(">= %g at %g", least.AtLeast, j.policy.Confidence)
+	c.Wanted = fmt.Sprintf("> %g at %g", least.AtLeast, j.policy.Confidence)
 	j.require(c, map[verdict.Verdict]string{verdict.Reject: BelowMinimum, verdict.Inconclusive: NotProven}[c.Verdict])
 }
 
@@ -224,18 +224,19 @@ func (j *judge) degenerate(m evaluation.Metric) bool {
 // bounded compares both one-sided bounds with a floor.
 func (j *judge) bounded(name string, m evaluation.Metric, n int, floor float64) verdict.Check {
 	c := j.metric(name, m, n)
+	at := j.policy.Confidence
 	switch {
 	case j.degenerate(m):
 		c.Verdict = verdict.Inconclusive
 		c.Text = fmt.Sprintf("%s: %d of %d bootstrap replicates have no value", name, m.Degenerate, j.policy.Replicates)
 	case *m.Low > floor:
-		c.Text = fmt.Sprintf("%s is %+.3f, at least %+.3f at %g", name, *m.Value, *m.Low, j.policy.Confidence)
+		c.Text = fmt.Sprintf("%s is %.3f, at least %.3f at %g", name, *m.Value, *m.Low, at)
 	case *m.High < floor:
 		c.Verdict = verdict.Reject
-		c.Text = fmt.Sprintf("%s is %+.3f, at most %+.3f at %g, wanted more than %g", name, *m.Value, *m.High, j.policy.Confidence, floor)
+		c.Text = fmt.Sprintf("%s is %.3f, at most %.3f at %g; wanted more than %g", name, *m.Value, *m.High, at, floor)
 	default:
 		c.Verdict = verdict.Inconclusive
-		c.Text = fmt.Sprintf("%s is %+.3f, between %+.3f and %+.3f at %g each: neither above %g nor below", name, *m.Value, *m.Low, *m.High, j.policy.Confidence, floor)
+		c.Text = fmt.Sprintf("%s is %.3f, somewhere from %.3f to %.3f at %g each: too little evidence to say whether it is above %g", name, *m.Value, *m.Low, *m.High, at, floor)
 	}
 	return c
 }
