@@ -72,7 +72,9 @@ func runInspect(ctx context.Context, env *action.Env, o inspectOptions) (r verdi
 		r.Subjects["dataset"] = dataset
 	}
 	for _, line := range describe(m) {
-		r.Outputs[line.name] = line.text
+		if line.text != "" {
+			r.Outputs[line.name] = line.text
+		}
 	}
 	if !env.Common.JSON {
 		err = table(env.Stdout, m)
