@@ -138,19 +138,25 @@ func listed(r Report, slo SLO) []verdict.Check {
 		}
 		checks = append(checks, check)
 	}
-	failed := verdict.Check{
-		Name: "failed-requests", Unit: "requests", N: r.Begun, Verdict: verdict.Pass,
-		Observed: verdict.Number(float64(r.Failed)), Wanted: "0", Text: failures(r),
+	cold := figure("cold-request", "ms", millis(r.Cold.Latency), 1, strings.TrimSpace(string(r.Cold.Kind)+" "+r.Cold.Text))
+	if r.Cold.Kind != openloop.Answered {
+		cold.Verdict = verdict.Reject
 	}
-	if r.Failed > 0 {
-		failed.Verdict = verdict.Reject
-	}
-	return append(checks, failed,
-		figure("achieved-rate", "1/s", r.AchievedRate, r.Begun, ""),
+	return append(checks,
+		failuresOf("failed-requests", r.Failed, r.Begun, failures(r)),
+		failuresOf("warm-up-failures", r.Warmup.Failed, r.Warmup.Sent, "before the measured part"),
+		cold,
+		figure("achieved-rate", "1/s", r.AchievedRate, r.Begun, "answered, also too late"),
 		figure("goodput", "1/s", r.Goodput, r.Begun, "answered within the slo"),
-		figure("cold-request", "ms", millis(r.Cold.Latency), 1, strings.TrimSpace(string(r.Cold.Kind)+" "+r.Cold.Text)),
-		figure("warm-up-failures", "requests", float64(r.Warmup.Failed), r.Warmup.Sent, "before the measured part"),
 	)
+}
+
+func failuresOf(name string, failed, n int, text string) verdict.Check {
+	check := figure(name, "requests", float64(failed), n, text)
+	if check.Wanted = "0"; failed > 0 {
+		check.Verdict = verdict.Reject
+	}
+	return check
 }
 
 func figure(name, unit string, value float64, n int, text string) verdict.Check {

@@ -217,6 +217,32 @@ func TestTimeoutsCountInTheQuantilesAndFastFailuresDoNot(t *testing.T) {
 	}
 }
 
+func TestOfferedRateIsWhatWasBegunWithinTheSchedulesTime(t *testing.T) {
+	rate := func(slowdown float64) float64 {
+		record, start := newRecorder(promise().Effective()), time.Now()
+		for i := range 1000 {
+			offset := time.Duration(i) * 20 * time.Millisecond
+			shot := openloop.Shot{Index: i, Offset: offset, Intended: start.Add(offset)}
+			shot.Started = start.Add(time.Duration(float64(offset) * slowdown))
+			record.add(shot, openloop.Answer{Kind: openloop.Answered, Latency: shot.Lag() + time.Millisecond})
+		}
+		report, err := record.report()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if math.Abs(report.PlannedRate-50) > 0.01 {
+			t.Errorf("planned %g/s, want 50", report.PlannedRate)
+		}
+		return report.OfferedRate
+	}
+	if got := rate(1); math.Abs(got-50) > 0.01 {
+		t.Errorf("a punctual generator offered %g/s, want 50", got)
+	}
+	if got := rate(1.05); got > 48 || got < 47 {
+		t.Errorf("a generator 5%% too slow offered %g/s within the schedule's time, want about 47.6", got)
+	}
+}
+
 func TestHistogramFileIsReadBackByHdrHistogram(t *testing.T) {
 	record := newRecorder(promise().Effective())
 	start := time.Now()

@@ -134,7 +134,7 @@ func (r *recorder) report() (Report, error) {
 			}
 		}
 	}
-	report.rates(r.samples)
+	report.rates(r.samples, lagLimit(r.slo))
 	var err error
 	report.Quantiles, err = quantiles(latencies)
 	return report, err
@@ -151,39 +151,34 @@ func (r *Report) record(latency time.Duration) error {
 }
 
 // rates compares the arrivals as they were planned with what was begun and
-// answered. The spans run from the first arrival to the last, and for answers
-// to the last answer.
-func (r *Report) rates(samples []sample) {
+// answered. A request counts as offered where it was begun before the last
+// planned arrival and the lag that is tolerated: a generator that is slower
+// than its schedule has the rest still to send by then.
+func (r *Report) rates(samples []sample, tolerated time.Duration) {
 	if len(samples) < 2 {
 		return
 	}
-	first, last := samples[0], samples[0]
-	begun, firstBegun, lastBegun := 0, time.Duration(0), time.Duration(0)
-	lastAnswer := samples[0].finished
-	firstIntended := samples[0].finished.Add(-samples[0].latency)
+	first, last, answered := samples[0], samples[0], samples[0].finished
 	for _, s := range samples {
 		if s.offset < first.offset {
-			first, firstIntended = s, s.finished.Add(-s.latency)
+			first = s
 		}
 		if s.offset > last.offset {
 			last = s
 		}
-		if s.finished.After(lastAnswer) {
-			lastAnswer = s.finished
+		if s.finished.After(answered) {
+			answered = s.finished
 		}
-		if s.kind == openloop.Dropped {
-			continue
+	}
+	offered := 0
+	for _, s := range samples {
+		if s.kind != openloop.Dropped && s.offset+s.lag <= last.offset+tolerated {
+			offered++
 		}
-		at := s.offset + s.lag
-		if begun == 0 || at < firstBegun {
-			firstBegun = at
-		}
-		lastBegun = max(lastBegun, at)
-		begun++
 	}
 	r.PlannedRate = perSecond(len(samples)-1, last.offset-first.offset)
-	r.OfferedRate = perSecond(begun-1, lastBegun-firstBegun)
-	whole := lastAnswer.Sub(firstIntended)
+	r.OfferedRate = r.PlannedRate * float64(offered) / float64(len(samples))
+	whole := answered.Sub(first.finished.Add(-first.latency))
 	r.AchievedRate = perSecond(r.Good+r.Slow, whole)
 	r.Goodput = perSecond(r.Good, whole)
 }

@@ -31,7 +31,7 @@ type Report struct {
 	Examples []Failure             // the first failures
 
 	PlannedRate  float64 // arrivals per second in the schedule, as far as it was played
-	OfferedRate  float64 // requests actually begun, per second
+	OfferedRate  float64 // of them, those begun within the schedule's time, per second
 	AchievedRate float64 // requests answered as they must be, per second
 	Goodput      float64 // those within the latency, per second
 

@@ -75,6 +75,8 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	}
 	report.Endpoint, report.Digest, report.Seed = client.Endpoint(), o.Target.Digest, o.Seed
 	report.Started, report.Cold = started, cold
+	report.Histogram.SetStartTimeMs(started.UnixMilli())
+	report.Histogram.SetEndTimeMs(time.Now().UnixMilli())
 	return report, nil
 }
 

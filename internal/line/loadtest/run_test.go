@@ -26,7 +26,7 @@ const goodBody = `{"predictions":[{"label":"Mass","score":0.1},{"label":"Edema",
 // quick is a promise that small tests can show on a busy machine.
 func quick() SLO {
 	return SLO{
-		Latency: 2 * time.Second, Objective: 0.9, Confidence: 0.9, Rate: 60, Duration: time.Second,
+		Latency: 10 * time.Second, Objective: 0.9, Confidence: 0.9, Rate: 60, Duration: time.Second,
 		Warmup: 200 * time.Millisecond,
 	}
 }
@@ -96,21 +96,28 @@ func TestGoodServerPasses(t *testing.T) {
 
 func TestDelayOf600msBlocksAndStopsEarly(t *testing.T) {
 	t.Parallel()
-	slo := SLO{Latency: 500 * time.Millisecond, Objective: 0.99, Rate: 50, Duration: 2 * time.Minute, Warmup: 100 * time.Millisecond}
-	began := time.Now()
-	report, result := judged(t, options(t, slo, func(w http.ResponseWriter, r *http.Request) {
+	slo := SLO{Latency: 500 * time.Millisecond, Objective: 0.99, Rate: 50, Duration: time.Minute, Warmup: 100 * time.Millisecond}
+	o := options(t, slo, func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(600 * time.Millisecond)
 		answer(w, goodBody)
-	}))
-	if result.Verdict != verdict.Reject || result.Reason.Code != TooSlow {
-		t.Errorf("verdict %s (%s)", result.Verdict, result.Reason.Code)
+	})
+	for range 3 {
+		report, result := judged(t, o)
+		if result.Reason.Code == verdict.Invalid {
+			continue // this machine was too busy to tell 600 ms from 500: measure again
+		}
+		if result.Verdict != verdict.Reject || result.Reason.Code != TooSlow {
+			t.Errorf("verdict %s (%s)", result.Verdict, result.Reason.Code)
+		}
+		if !report.Stopped || report.Begun > report.Planned/2 {
+			t.Errorf("stopped %v after %d of %d: the test must end when rejection is certain", report.Stopped, report.Begun, report.Planned)
+		}
+		if report.Slow == 0 || report.Failed != 0 {
+			t.Errorf("%d slow, %d failed: late answers are no failures", report.Slow, report.Failed)
+		}
+		return
 	}
-	if !report.Stopped || time.Since(began) > time.Minute {
-		t.Errorf("stopped %v after %s: a plan of two minutes must end when rejection is certain", report.Stopped, time.Since(began))
-	}
-	if report.Slow == 0 || report.Failed != 0 {
-		t.Errorf("%d slow, %d failed: late answers are no failures", report.Slow, report.Failed)
-	}
+	t.Error("three measurements in a row were bad")
 }
 
 func TestFailuresAreCountedByKindAndReject(t *testing.T) {
