@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -108,6 +109,37 @@ func TestAKilledServerServesTheSameModelAgain(t *testing.T) {
 	})
 	if code, body := second.predict(bundletest.Picture(t, 9, 9, 9)); code != 200 || !strings.Contains(string(body), digest) {
 		t.Errorf("%d %s", code, body)
+	}
+}
+
+func TestWithoutTheBucketTheServedModelIsServedAgainAndAnotherRefused(t *testing.T) {
+	w := newWorld(t)
+	digest, other := w.publish(bundletest.Mean), w.publish(bundletest.Failing)
+	state := t.TempDir()
+	first := w.serve(state)
+	if code, body := first.put(digest); code != 200 {
+		t.Fatalf("%d %s", code, body)
+	}
+	first.kill()
+	for name, value := range map[string]string{
+		"AWS_ENDPOINT_URL_S3":   "http://127.0.0.1:" + freePort(t), // nobody listens there
+		"AWS_SECRET_ACCESS_KEY": "wrong-secret",
+	} {
+		away := *w
+		away.env = append(slices.Clone(w.env), name+"="+value) // the last one counts
+		s := away.serve(state)
+		s.await("the model of before", func() bool {
+			code, _ := s.do("GET", s.public+"/v2/health/ready", nil)
+			return code == 200
+		})
+		code, body := s.put(other)
+		if code != 422 || !strings.Contains(body, "models/"+other) || strings.Contains(body, "wrong-secret") {
+			t.Errorf("%s: %d %s", name, code, body)
+		}
+		if code, body := s.predict(bundletest.Picture(t, 9, 9, 9)); code != 200 || !strings.Contains(string(body), digest) {
+			t.Errorf("%s: %d %s", name, code, body)
+		}
+		s.kill()
 	}
 }
 
