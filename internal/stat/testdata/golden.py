@@ -101,10 +101,30 @@ def judgements():
     return cases
 
 
+def cluster_bootstrap():
+    """Percentile interval of the difference of two models' AUROC: whole groups
+    are drawn, copied out row by row, and scikit-learn does the rest."""
+    groups = np.repeat(np.arange(50), 4)
+    positive = np.repeat(rng.random(50) < 0.35, 4)
+    mood = np.repeat(rng.normal(size=50), 4)
+    a = mood + rng.normal(size=200) + 1.2 * positive
+    b = mood + rng.normal(size=200) + 0.6 * positive
+    rows = [np.flatnonzero(groups == g) for g in range(50)]
+    differences = []
+    while len(differences) < 8000:
+        drawn = np.concatenate([rows[g] for g in rng.integers(0, 50, 50)])
+        if 0 < positive[drawn].sum() < len(drawn):
+            differences.append(roc_auc_score(positive[drawn], a[drawn]) - roc_auc_score(positive[drawn], b[drawn]))
+    return {"a": a.tolist(), "b": b.tolist(), "positive": positive.tolist(), "group": groups.tolist(),
+            "difference": roc_auc_score(positive, a) - roc_auc_score(positive, b),
+            "low": float(np.quantile(differences, 0.05)), "high": float(np.quantile(differences, 0.95))}
+
+
 out = {
     "made_with": {"numpy": np.__version__, "scipy": scipy.__version__, "sklearn": sklearn.__version__},
     "auroc": auroc(), "proportions": proportions(), "quantile_ranks": quantile_ranks(),
     "quantiles": quantiles(), "judgements": judgements(),
+    "cluster_bootstrap": cluster_bootstrap(),
 }
 path = pathlib.Path(__file__).with_name("golden.json")
 path.write_text(json.dumps(out, separators=(",", ":")) + "\n")
