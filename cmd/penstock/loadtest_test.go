@@ -182,6 +182,19 @@ func TestLoadtestNamesAServerThatIsNotThere(t *testing.T) {
 	}
 }
 
+func TestCancelledLoadtestSaysSo(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	target := newTarget(t, "xray", func(w http.ResponseWriter, r *http.Request) {
+		cancel()
+		predict(w, r)
+	})
+	code, r, _ := run(t, ctx, offline(), "loadtest", "--config", target.config, "--environment", "staging", "--model", testedModel, "--images", pictures(t, 1))
+	if code != verdict.ExitError || r.Verdict != verdict.Error || r.Reason.Code != verdict.Cancelled {
+		t.Errorf("exit %d, %s (%s)", code, r.Verdict, r.Reason.Code)
+	}
+}
+
 func TestLoadtestSendsTheOriginalFilesOfTheTestSplit(t *testing.T) {
 	s3 := servertest.MinIO(t)
 	bucket := servertest.Bucket(t, s3)
