@@ -233,6 +233,8 @@ func leaveReport(ctx context.Context, env *action.Env, w *workspace.Workspace, o
 		r.Outputs[reportAt] = "s3://" + w.Bucket.Name() + "/" + key
 	}
 	r.Checks = report.Checks()
+	s := report.Settings
+	r.Outputs["bootstrap"] = fmt.Sprintf("%d replicates of groups, seed %d, each bound at %g", s.Replicates, s.Seed, s.Confidence)
 	for role, value := range map[string]string{
 		"model": report.Model, "dataset": report.Dataset, "champion": report.Champion,
 		"champion_dataset": report.ChampionDataset, "batch": report.Batch, "report": hexSum(data),

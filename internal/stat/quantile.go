@@ -21,7 +21,8 @@ func Quantile(ascending []float64, q float64) float64 {
 	if low == n-1 {
 		return ascending[low]
 	}
-	return ascending[low] + (at-float64(low))*(ascending[low+1]-ascending[low])
+	// Rounded before it is added: a fused operation would differ by processor.
+	return ascending[low] + float64((at-float64(low))*(ascending[low+1]-ascending[low]))
 }
 
 // Ranks are those of the two order statistics, counted from 1, between which a

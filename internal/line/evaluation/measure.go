@@ -116,7 +116,7 @@ func (b *bench) brier(t table, k int) int {
 		if r.Labels[k] {
 			d--
 		}
-		return d * d
+		return float64(d * d) // rounded by itself, as in ratio
 	})
 	return b.ratio(squares, t.sums(func(predictions.Row) float64 { return 1 }))
 }
