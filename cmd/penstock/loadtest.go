@@ -33,6 +33,7 @@ type loadtestOptions struct {
 	rate        float64
 	duration    time.Duration
 	seed        uint64
+	tries       int
 	histogram   string
 }
 
@@ -48,9 +49,9 @@ without a complete prediction, or is answered by another model.
 
 pass: the share of misses is shown to be at most 1 - objective. reject: it is
 shown to be more; the test stops as soon as that is certain. inconclusive: the
-measurement was bad (reason invalid), or the requests of the plan left both
-open (undecided). A server that cannot be reached or serves another model is an
-error: nothing was learned about this one.`,
+measurement was bad, --tries times in a row (reason invalid), or the requests of
+the plan left both open (undecided). A server that cannot be reached or serves
+another model is an error: nothing was learned about this one.`,
 		Example: "penstock loadtest --environment staging --from register.json\npenstock loadtest --environment staging --model $DIGEST --images ./images --rate 100 --duration 30s",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "environment", Usage: "`NAME` below environments in penstock.yaml; not one that serves users", Required: true, Destination: &o.environment},
@@ -62,6 +63,7 @@ error: nothing was learned about this one.`,
 			&cli.Float64Flag{Name: "rate", Usage: "arrivals per second, a `NUMBER` (default: slo.rate)", Destination: &o.rate},
 			&cli.DurationFlag{Name: "duration", Usage: "`LENGTH` of the measured part (default: slo.duration)", Destination: &o.duration},
 			&cli.Uint64Flag{Name: "seed", Usage: "`NUMBER` that arrivals and the order of images follow from", Value: 1, Destination: &o.seed},
+			&cli.IntFlag{Name: "tries", Usage: "measure at most this `NUMBER` of times, where the measurement itself was bad", Value: 2, Destination: &o.tries},
 			&cli.StringFlag{Name: "histogram", Usage: "write the latencies as an HdrHistogram log to this `FILE`", Destination: &o.histogram},
 			action.From(&o.from),
 		},
@@ -101,21 +103,41 @@ func runLoadtest(ctx context.Context, env *action.Env, o loadtestOptions) (verdi
 	if err != nil {
 		return verdict.Result{}, err
 	}
-	env.Logf("loadtest: %d requests at %g/s with %d images to %s", slo.Requests(), slo.Rate, len(images), url)
-	progress := env.Progress("requests", slo.Requests())
-	report, err := loadtest.Run(ctx, loadtest.Options{
+	r, report, err := o.measure(ctx, env, loadtest.Options{
 		Target: openloop.Target{URL: url, Model: w.Project.Name, Digest: model, Labels: w.Project.LabelNames()},
-		SLO:    slo, Seed: o.seed, Images: images, Tell: progress.Add,
+		SLO:    slo, Seed: o.seed, Images: images,
 	})
-	progress.Finish()
 	if err != nil {
 		return verdict.Result{}, err
 	}
-	r := loadtest.Judge(report, slo)
 	if data != "" {
 		r.Subjects["dataset"] = data
 	}
 	return r, o.leave(&r, report)
+}
+
+// measure measures and judges, and measures again where the measurement itself
+// was bad. A bad measurement says nothing about the server, so that another
+// one is no second chance for it; it is told in a warning.
+func (o loadtestOptions) measure(ctx context.Context, env *action.Env, options loadtest.Options) (verdict.Result, loadtest.Report, error) {
+	var warnings []string
+	for try := 1; ; try++ {
+		env.Logf("loadtest: %d requests at %g/s with %d images to %s", options.SLO.Requests(), options.SLO.Rate, len(options.Images), options.Target.URL)
+		progress := env.Progress("requests", options.SLO.Requests())
+		options.Tell = progress.Add
+		report, err := loadtest.Run(ctx, options)
+		progress.Finish()
+		if err != nil {
+			return verdict.Result{}, report, err
+		}
+		r := loadtest.Judge(report, options.SLO)
+		r.Warnings = warnings
+		if r.Reason.Code != verdict.Invalid || try >= o.tries {
+			return r, report, nil
+		}
+		warnings = append(warnings, fmt.Sprintf("measurement %d: %s", try, r.Reason.Text))
+		env.Logf("loadtest: %s; measuring again", r.Reason.Text)
+	}
 }
 
 // leave adds the outputs, and writes the histogram where one was asked for.

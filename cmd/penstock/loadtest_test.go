@@ -182,6 +182,26 @@ func TestLoadtestNamesAServerThatIsNotThere(t *testing.T) {
 	}
 }
 
+func TestBadMeasurementIsRepeatedAndTold(t *testing.T) {
+	target := newTarget(t, "xray", predict)
+	data, err := os.ReadFile(target.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// No generator keeps within 0.2 ms of its schedule: timers have 1 ms.
+	text := strings.NewReplacer("latency: 10s", "latency: 2ms", "objective: 0.9", "objective: 0.5", "duration: 1s", "duration: 500ms").Replace(string(data))
+	if err := os.WriteFile(target.config, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	code, r, prose := run(t, t.Context(), offline(), "loadtest", "--config", target.config, "--environment", "staging", "--model", testedModel, "--images", pictures(t, 1), "--tries", "3")
+	if code != verdict.ExitInconclusive || r.Reason.Code != verdict.Invalid {
+		t.Fatalf("exit %d (%s): %s", code, r.Reason.Code, r.Reason.Text)
+	}
+	if len(r.Warnings) != 2 || !strings.Contains(r.Warnings[0], "generator-lag-p99") || strings.Count(prose, "measuring again") != 2 {
+		t.Errorf("warnings %q, prose:\n%s", r.Warnings, prose)
+	}
+}
+
 func TestCancelledLoadtestSaysSo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
