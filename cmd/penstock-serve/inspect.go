@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -93,7 +92,7 @@ func (o inspectOptions) find(ctx context.Context, env *action.Env) (*bundle.Bund
 	if err != nil {
 		return nil, err
 	}
-	return bundle.Fetch(ctx, w.Bucket, o.model, filepath.Join(w.Cache, "models"))
+	return bundle.Fetch(ctx, w.Bucket, o.model, w.Models())
 }
 
 // line is one fact about a bundle.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/penstock-ml/penstock/internal/action"
@@ -29,7 +28,7 @@ func program() action.Program {
 	return action.Program{
 		Name:     "penstock-serve",
 		Summary:  "runs models: the inference server, the predictions of a split, the look into a bundle",
-		Version:  buildVersion(),
+		Version:  action.BuildVersion(version),
 		Commands: commands(),
 		Ledger:   workspace.Ledger{},
 	}
@@ -37,21 +36,4 @@ func program() action.Program {
 
 func commands() []action.Command {
 	return []action.Command{runCommand(), predictCommand(), inspectCommand()}
-}
-
-// buildVersion is the release, else the commit the binary was built from.
-func buildVersion() string {
-	if version != "" {
-		return version
-	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "devel"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return "devel-" + s.Value[:min(12, len(s.Value))]
-		}
-	}
-	return "devel"
 }

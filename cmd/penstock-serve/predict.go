@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -24,6 +23,7 @@ type predictOptions struct {
 	models   cli.StringSlice
 	datasets cli.StringSlice
 	split    string
+	size     int
 	from     cli.StringSlice
 }
 
@@ -42,6 +42,7 @@ already is left alone, so a second call does nothing.`,
 			&cli.StringSliceFlag{Name: "model", Usage: "`DIGEST` of a bundle; may be given several times", Destination: &o.models},
 			&cli.StringSliceFlag{Name: "dataset", Usage: "`DIGEST` of a data set; may be given several times", Destination: &o.datasets},
 			&cli.StringFlag{Name: "split", Usage: "`SPLIT` to run: train, val, test, final_eval", Value: dataset.Test, Destination: &o.split},
+			&cli.IntFlag{Name: "batch-size", Usage: "`NUMBER` of images that go through the model together", Value: 32, Destination: &o.size},
 			action.From(&o.from),
 		),
 		Outputs: []action.Output{
@@ -63,6 +64,9 @@ var (
 )
 
 func runPredict(ctx context.Context, env *action.Env, o predictOptions) (r verdict.Result, err error) {
+	if o.size < 1 {
+		return r, verdict.Usage(fmt.Errorf("--batch-size %d: at least 1 image goes through the model at a time", o.size))
+	}
 	w, err := workspace.Open(env)
 	if err != nil {
 		return r, err
@@ -85,7 +89,7 @@ func runPredict(ctx context.Context, env *action.Env, o predictOptions) (r verdi
 		return r, err
 	}
 	defer func() { err = errors.Join(err, runtime.Close()) }()
-	p := predictor{env: env, w: w, runtime: runtime, split: o.split}
+	p := predictor{env: env, w: w, runtime: runtime, split: o.split, size: o.size}
 	var keys []string
 	for _, digest := range models {
 		made, err := p.model(ctx, digest, datasets)
@@ -138,13 +142,14 @@ type predictor struct {
 	w       *workspace.Workspace
 	runtime *model.Runtime
 	split   string
+	size    int
 	written int
 }
 
 // model runs one model on all data sets; it is loaded only where something is
 // missing.
 func (p *predictor) model(ctx context.Context, digest string, datasets []string) (keys []string, err error) {
-	b, err := bundle.Fetch(ctx, p.w.Bucket, digest, filepath.Join(p.w.Cache, "models"))
+	b, err := bundle.Fetch(ctx, p.w.Bucket, digest, p.w.Models())
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/penstock-ml/penstock/internal/action"
 	"github.com/penstock-ml/penstock/internal/bundle"
@@ -21,7 +22,7 @@ import (
 func (p *predictor) meta(b *bundle.Bundle, ds string) predictions.Meta {
 	return predictions.Meta{
 		Schema: predictions.Schema, Dataset: ds, Split: p.split, Model: b.Digest,
-		Suite: predictions.SuiteSplit, Tool: "penstock-serve " + buildVersion(),
+		Suite: predictions.SuiteSplit, Tool: "penstock-serve " + action.BuildVersion(version),
 		Labels: b.Manifest.LabelNames(), Thresholds: b.Manifest.Thresholds(),
 	}
 }
@@ -59,7 +60,7 @@ func (p *predictor) predict(ctx context.Context, m *model.Model, ds string) erro
 	p.env.Logf("%s: %d images", what, len(rows))
 	progress := p.env.Progress(what, len(rows))
 	defer progress.Finish()
-	predicted, err := scoreAll(ctx, m, dir, rows, p.runtime.Callers(), progress)
+	predicted, err := scoreAll(ctx, m, dir, rows, p.size, p.runtime.Callers(), progress)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -104,60 +105,54 @@ func (p *predictor) rows(ctx context.Context, m *model.Model, ds string) ([]data
 	return rows, dir, nil
 }
 
-// scoreAll runs the model on every row, one picture a run, as the server does:
-// so the latencies are those of single requests.
-func scoreAll(ctx context.Context, m *model.Model, dir string, rows []dataset.Row, callers int, progress *action.Progress) ([]predictions.Row, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+// scoreAll runs the model on all rows, size pictures a run. The scores do not
+// depend on who shares a run; the latency of a row is its run's mean.
+func scoreAll(ctx context.Context, m *model.Model, dir string, rows []dataset.Row, size, callers int, progress *action.Progress) ([]predictions.Row, error) {
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(callers)
 	predicted := make([]predictions.Row, len(rows))
-	next := make(chan int)
-	var wg sync.WaitGroup
-	for range callers {
-		wg.Go(func() {
-			for i := range next {
-				row, err := score(ctx, m, dir, rows[i])
-				if err != nil {
-					cancel(err)
-					return
-				}
-				predicted[i] = row
-				progress.Add(1, "")
+	for start := 0; start < len(rows) && groupCtx.Err() == nil; start += size {
+		end := min(start+size, len(rows))
+		group.Go(func() error {
+			if err := score(groupCtx, m, dir, rows[start:end], predicted[start:end]); err != nil {
+				return err
 			}
+			progress.Add(end-start, "")
+			return nil
 		})
 	}
-	for i := range rows {
-		select {
-		case next <- i:
-			continue
-		case <-ctx.Done():
-		}
-		break
+	if err := group.Wait(); err != nil {
+		return nil, err
 	}
-	close(next)
-	wg.Wait()
 	return predicted, context.Cause(ctx)
 }
 
-func score(ctx context.Context, m *model.Model, dir string, r dataset.Row) (predictions.Row, error) {
-	data, err := os.ReadFile(dataset.LocalImage(dir, r))
-	if err != nil {
-		return predictions.Row{}, err
+// score runs the model once, on all rows, and fills predicted.
+func score(ctx context.Context, m *model.Model, dir string, rows []dataset.Row, predicted []predictions.Row) error {
+	pictures := make([]imaging.Pixels, len(rows))
+	for i, r := range rows {
+		data, err := os.ReadFile(dataset.LocalImage(dir, r))
+		if err != nil {
+			return err
+		}
+		if pictures[i], err = imaging.FromPNG(data); err != nil {
+			return fmt.Errorf("preprocessed image of %s: %w", r.File, err)
+		}
 	}
-	pixels, err := imaging.FromPNG(data)
+	scores, each, err := m.Score(ctx, pictures)
 	if err != nil {
-		return predictions.Row{}, fmt.Errorf("preprocessed image of %s: %w", r.File, err)
-	}
-	scores, took, err := m.Score(ctx, []imaging.Pixels{pixels})
-	if err != nil {
-		return predictions.Row{}, fmt.Errorf("%s: %w", r.File, err)
+		return fmt.Errorf("%d images from %s on: %w", len(rows), rows[0].File, err)
 	}
 	names := m.Bundle().Manifest.LabelNames()
-	truth := make([]bool, len(names))
-	for i, name := range names {
-		truth[i] = slices.Contains(r.Labels, name)
+	for i, r := range rows {
+		truth := make([]bool, len(names))
+		for k, name := range names {
+			truth[k] = slices.Contains(r.Labels, name)
+		}
+		predicted[i] = predictions.Row{
+			ID: r.File, Group: r.Group, Split: r.Split, Batch: r.Batch, SHA256: r.SHA256, Slices: r.Slices,
+			Labels: truth, Scores: scores[i], LatencyMS: float64(each.Microseconds()) / 1000,
+		}
 	}
-	return predictions.Row{
-		ID: r.File, Group: r.Group, Split: r.Split, Batch: r.Batch, SHA256: r.SHA256, Slices: r.Slices,
-		Labels: truth, Scores: scores[0], LatencyMS: float64(took.Microseconds()) / 1000,
-	}, nil
+	return nil
 }

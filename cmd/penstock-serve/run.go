@@ -83,7 +83,7 @@ func runServer(ctx context.Context, env *action.Env, o runOptions) (r verdict.Re
 	counters := metrics.New(o.name, o.slot, o.slo)
 	models := host.New(o.name, o.state, load, counters, log)
 	defer models.Close()
-	public := api.New(models, counters, log, buildVersion(), o.slo)
+	public := api.New(models, counters, log, action.BuildVersion(version), o.slo)
 	private := admin.New(models, access, counters.Handler())
 
 	servers, err := listen(log, o.tls,

@@ -6,7 +6,6 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/penstock-ml/penstock/internal/action"
@@ -29,7 +28,7 @@ func program() action.Program {
 	return action.Program{
 		Name:     "penstock",
 		Summary:  "continuous training and staged deployment of models: one command a stage",
-		Version:  buildVersion(),
+		Version:  action.BuildVersion(version),
 		Commands: commands(),
 		Ledger:   workspace.Ledger{},
 	}
@@ -46,27 +45,10 @@ func commands() []action.Command {
 		registerCommand(),
 		deployCommand(),
 		loadtestCommand(),
-		routerCommand(),
 		rolloutCommand(),
 		rollbackCommand(),
+		routerCommand(),
 		sendLiveCommand(),
 		doctorCommand(),
 	}
-}
-
-// buildVersion is the release, else the commit the binary was built from.
-func buildVersion() string {
-	if version != "" {
-		return version
-	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "devel"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return "devel-" + s.Value[:min(12, len(s.Value))]
-		}
-	}
-	return "devel"
 }

@@ -59,7 +59,7 @@ func runRegister(ctx context.Context, env *action.Env, o registerOptions) (verdi
 	if err := requirePassed(from, "gate", model); err != nil {
 		return verdict.Result{}, err
 	}
-	b, err := bundle.Fetch(ctx, w.Bucket, model, w.Cache)
+	b, err := bundle.Fetch(ctx, w.Bucket, model, w.Models())
 	if err != nil {
 		return verdict.Result{}, err
 	}

@@ -36,6 +36,9 @@ func StoreVariables() []action.Variable {
 	}
 }
 
+// Models is the folder in which fetched bundles are kept, by digest.
+func (w *Workspace) Models() string { return filepath.Join(w.Cache, "models") }
+
 // Open reads the project file and opens its bucket. No request is made yet.
 func Open(env *action.Env) (*Workspace, error) {
 	p, err := project.Read(env.Common.Config)

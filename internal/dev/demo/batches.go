@@ -15,9 +15,9 @@ import (
 
 // Sizes of the synthetic batches, in patients.
 const (
-	firstPatients    = 240
-	secondPatients   = 240
-	shuffledPatients = 2 * (firstPatients + secondPatients)
+	firstPatients    = 400
+	secondPatients   = 400
+	shuffledPatients = 2 * secondPatients
 	livePatients     = 150
 	brightShare      = "0.15" // of the live images that the failing model fails on
 )

@@ -63,6 +63,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := d.clean(); err != nil {
 		return err
 	}
+	err = errors.New("the demo did not come to its end")
 	defer func() { err = errors.Join(err, d.end(err)) }()
 	steps := []struct {
 		name string

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/parser"
 
 	"github.com/penstock-ml/penstock/internal/line/registry"
 	"github.com/penstock-ml/penstock/internal/outside/mlflow"
@@ -126,23 +125,22 @@ func (d *demo) stackEnvironments() map[string]any {
 	}
 }
 
-// withEnvironments replaces one section of a penstock.yaml and leaves the
-// rest, comments included, as it is.
+// withEnvironments replaces the section `environments` of a penstock.yaml and
+// leaves every other line, comments included, as it is.
 func withEnvironments(data []byte, environments map[string]any) ([]byte, error) {
-	file, err := parser.ParseBytes(data, parser.ParseComments)
+	section, err := yaml.Marshal(map[string]any{"environments": environments})
 	if err != nil {
 		return nil, err
 	}
-	section, err := yaml.Marshal(environments)
-	if err != nil {
-		return nil, err
+	var kept []byte
+	inside := false
+	for line := range bytes.Lines(data) {
+		if line[0] != ' ' && line[0] != '\n' && line[0] != '#' {
+			inside = bytes.HasPrefix(line, []byte("environments:"))
+		}
+		if !inside {
+			kept = append(kept, line...)
+		}
 	}
-	path, err := yaml.PathString("$.environments")
-	if err != nil {
-		return nil, err
-	}
-	if err := path.ReplaceWithReader(file, bytes.NewReader(section)); err != nil {
-		return nil, err
-	}
-	return []byte(file.String() + "\n"), nil
+	return append(append(kept, '\n'), section...), nil
 }
