@@ -111,7 +111,7 @@ func (s State) prepare(o Observation, p Plan, now time.Time) (State, Action) {
 }
 
 func (s State) enter(step int, p Plan, now time.Time) (State, Action) {
-	s.Step, s.StepSince, s.Unready = step, time.Time{}, 0
+	s.Step, s.StepSince = step, time.Time{}
 	s.Strata = append(s.Strata, Stratum{ShareBP: p.share(step)})
 	return s.note(now, "step %d of %d: share %g%%", step+1, len(p.Steps), p.Steps[step]), share(p.share(step))
 }
@@ -148,17 +148,20 @@ func (s State) step(o Observation, p Plan, now time.Time) (State, Action) {
 	if code, text := j.harm(s, p); code != "" {
 		return s.breach(now, verdict.Reject, code, "%s", text)
 	}
-	return s.climb(j, p, now)
+	lacking := s.lacking(j, p, now)
+	if s.Unready > 0 || o.CanaryCounters == nil || o.StableCounts == nil {
+		lacking = "canary, stable or their counters could not be read at this look: " + o.trouble()
+	}
+	return s.climb(j, lacking, p, now)
 }
 
-// climb decides whether the step is over.
-func (s State) climb(j Judgement, p Plan, now time.Time) (State, Action) {
-	lacking := s.lacking(j, p, now)
+// climb leaves the step upwards where nothing is lacking.
+func (s State) climb(j Judgement, lacking string, p Plan, now time.Time) (State, Action) {
 	switch {
 	case lacking == "" && s.Step+1 < len(p.Steps):
 		return s.enter(s.Step+1, p, now)
 	case lacking == "":
-		s.Decided, s.Phase, s.Unready = true, All, 0
+		s.Decided, s.Phase = true, All
 		return s.note(now, "proven: %s; the canary takes everything", j.proof(p)), share(split.Full)
 	case now.After(s.Deadline):
 		return s.breach(now, verdict.Inconclusive, verdict.Undecided, "no decision until the deadline: %s", lacking)

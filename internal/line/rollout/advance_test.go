@@ -165,6 +165,23 @@ func TestOneUnreachableLookIsForgivenThreeAreNot(t *testing.T) {
 	}
 }
 
+func TestStepIsNotLeftUpwardsAtALookWithoutAnAnswer(t *testing.T) {
+	p := slowPlan()
+	s := steppedTo(p, 0)
+	s.Strata[0].Canary.Requests, s.Strata[0].Stable.Requests = 500, 5000
+	gone := observed(s, p)
+	gone.Canary, gone.StableCounts = Arm{Trouble: "connection refused"}, counted(oldDigest, 1, 0, 0)
+	s, a := Advance(s, gone, p, noon.Add(time.Minute))
+	if s.Step != 0 || a.Do != Wait || s.Unready != 1 {
+		t.Errorf("step %d, %+v, %d unready looks", s.Step, a, s.Unready)
+	}
+	back := observed(s, p)
+	back.CanaryCounters, back.StableCounts = counted(newDigest, 1, 0, 0), counted(oldDigest, 1, 0, 0)
+	if s, a = Advance(s, back, p, noon.Add(time.Minute)); s.Step != 1 || a.ShareBP != p.share(1) {
+		t.Errorf("step %d, %+v", s.Step, a)
+	}
+}
+
 func TestCanaryThatKeepsRestartingIsStopped(t *testing.T) {
 	p := slowPlan()
 	s := steppedTo(p, 1)

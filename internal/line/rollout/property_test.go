@@ -92,6 +92,10 @@ func unsafe(s, next State, a Action, o Observation, p Plan) string {
 		return "a load after the breach that is not the way back"
 	case a.Do == SetShare && a.ShareBP > 0 && next.Kind == Direct:
 		return "traffic to the canary without a judgement"
+	case next.Step > s.Step && o.Canary.Serving != s.Digest:
+		return "a step up while the canary does not answer"
+	case next.Step > s.Step && (o.CanaryCounters == nil || !o.Share.CanaryUp):
+		return "a step up without counters, or without a canary behind the proxy"
 	case a.Do == SetShare && a.ShareBP == split.Full && !next.Decided:
 		return "everything to the canary before the decision"
 	case a.Do == Load && a.Slot == deployment.Stable && !next.Decided && !broken:
