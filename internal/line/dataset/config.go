@@ -65,8 +65,13 @@ type Normalise struct {
 // Validate names the key below data that is wrong and what it should be.
 func (c Config) Validate() error {
 	for _, k := range []struct{ key, value string }{
-		{"bucket", c.Bucket}, {"raw", c.Raw}, {"table", c.Table}, {"label_separator", c.LabelSeparator},
-		{"columns.file", c.Columns.File}, {"columns.labels", c.Columns.Labels}, {"columns.group", c.Columns.Group},
+		{"bucket", c.Bucket},
+		{"raw", c.Raw},
+		{"table", c.Table},
+		{"label_separator", c.LabelSeparator},
+		{"columns.file", c.Columns.File},
+		{"columns.labels", c.Columns.Labels},
+		{"columns.group", c.Columns.Group},
 	} {
 		if k.value == "" {
 			return fmt.Errorf("%s is missing", k.key)

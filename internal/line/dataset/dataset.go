@@ -4,9 +4,9 @@
 // It reads a batch's table, matches it with the files, quarantines what is bad
 // with a reason, preprocesses what is good with the very code the server uses,
 // splits by group and keeps every group where it once was. The split is
-// stratified over several labels in the order of Sechidis, Tsoumakas and
-// Vlahavas, "On the Stratification of Multi-Label Data" (2011), applied to
-// groups instead of single examples.
+// stratified over several labels: groups are taken in the order of Sechidis,
+// Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data" (2011),
+// and each goes where images, groups and labels are best served (assign).
 //
 // What is refused: a batch without a table, a group torn apart by a split, a
 // change of the final evaluation after the first data set, a digest that

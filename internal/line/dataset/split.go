@@ -14,40 +14,54 @@ type group struct {
 	name      string
 	size      int            // images
 	positives map[string]int // images by label
+	counts    []counted      // all that a split wants its share of
 	order     uint64         // settles ties: a hash of seed and name
 }
 
-// assign splits new groups: with each label's images, then with the images, as
-// near to the proportions as whole groups allow. The answer depends on the
+// counted is one number of a group: its images, itself, its images with a
+// label, or itself again for each label it has. Groups count beside images,
+// because intervals rest on groups. The list has a fixed order: a sum of
+// floating-point numbers must not depend on that of a map.
+type counted struct {
+	of string
+	n  float64
+}
+
+func countedOf(size int, positives map[string]int) []counted {
+	list := []counted{{"images", float64(size)}, {"groups", 1}}
+	for _, l := range slices.Sorted(maps.Keys(positives)) {
+		list = append(list, counted{"images with " + l, float64(positives[l])}, counted{"groups with " + l, 1})
+	}
+	return list
+}
+
+// assign splits new groups: images, groups, and both for each label as near to
+// the proportions as whole groups allow. The answer depends on the
 // proportions, the seed and the groups, never on their order.
 //
-// It follows Sechidis, Tsoumakas and Vlahavas (2011) with groups in place of
-// examples: the label with the fewest images left goes first; each of its
-// groups, the richest first, goes to the split that still wants most images of
-// that label, then most images at all.
+// The order is that of Sechidis, Tsoumakas and Vlahavas (2011), with groups in
+// place of examples: the label with the fewest images left goes first, and of
+// it the richest group. Their choice, the split that wants most of the label,
+// is not kept: a patient with one rare finding and thirty images would flood a
+// small split. A group goes where the sum of (have - want)^2 / want over all
+// that is counted grows least, and at the end groups are moved as long
+// as that sum falls.
 func assign(groups []group, proportions map[string]float64) map[string]string {
-	names := make([]string, 0, len(proportions))
-	for _, s := range Splitting {
-		if proportions[s] > 0 {
-			names = append(names, s)
-		}
-	}
 	left := map[string]group{}
 	remaining := map[string]int{} // images left, by label
-	images := 0
 	for _, g := range groups {
 		left[g.name] = g
-		images += g.size
 		for l, n := range g.positives {
 			remaining[l] += n
 		}
 	}
-	want := newDemand(names, proportions, images, remaining)
+	want := newDemand(proportions, groups)
 	assigned := map[string]string{}
-	give := func(g group, label string) {
-		split := want.neediest(names, label, g.order)
-		assigned[g.name] = split
-		want.take(split, g)
+	var order []group
+	give := func(g group) {
+		assigned[g.name] = want.cheapest(g)
+		want.add(assigned[g.name], g, 1)
+		order = append(order, g)
 		delete(left, g.name)
 		for l, n := range g.positives {
 			remaining[l] -= n
@@ -59,13 +73,38 @@ func assign(groups []group, proportions map[string]float64) map[string]string {
 			break
 		}
 		for _, g := range richest(left, label) {
-			give(g, label)
+			give(g)
 		}
 	}
 	for _, g := range richest(left, "") {
-		give(g, "")
+		give(g)
 	}
+	refine(order, assigned, want)
 	return assigned
+}
+
+// passes bounds the refinement; it ends by itself after a few.
+const passes = 50
+
+// refine moves single groups while that brings the splits nearer to what they
+// want.
+func refine(order []group, assigned map[string]string, want demand) {
+	for range passes {
+		moved := false
+		for _, g := range order {
+			old := assigned[g.name]
+			want.add(old, g, -1)
+			assigned[g.name] = want.cheapest(g)
+			if want.cost(assigned[g.name], g) > want.cost(old, g)-alike {
+				assigned[g.name] = old
+			}
+			want.add(assigned[g.name], g, 1)
+			moved = moved || assigned[g.name] != old
+		}
+		if !moved {
+			return
+		}
+	}
 }
 
 // rarest is the label with the fewest images left, but not none.
@@ -100,50 +139,68 @@ func richest(left map[string]group, label string) []group {
 	return chosen
 }
 
-// demand is how many images each split still wants.
+// demand is what each split wants of all that is counted, and still misses.
 type demand struct {
-	size   map[string]float64
-	labels map[string]map[string]float64 // by split, then label
+	splits []string
+	want   map[string]map[string]float64 // by split, then by counted.of
+	miss   map[string]map[string]float64
 }
 
-func newDemand(names []string, proportions map[string]float64, images int, positives map[string]int) demand {
+func newDemand(proportions map[string]float64, groups []group) demand {
+	d := demand{want: map[string]map[string]float64{}, miss: map[string]map[string]float64{}}
 	sum := 0.0
-	for _, s := range names {
-		sum += proportions[s]
-	}
-	d := demand{map[string]float64{}, map[string]map[string]float64{}}
-	for _, s := range names {
-		p := proportions[s] / sum
-		d.size[s] = p * float64(images)
-		d.labels[s] = map[string]float64{}
-		for l, n := range positives {
-			d.labels[s][l] = p * float64(n)
+	for _, s := range Splitting {
+		if proportions[s] > 0 {
+			d.splits = append(d.splits, s)
+			sum += proportions[s]
 		}
+	}
+	total := map[string]float64{}
+	for _, g := range groups {
+		for _, c := range g.counts {
+			total[c.of] += c.n
+		}
+	}
+	for _, s := range d.splits {
+		d.want[s] = map[string]float64{}
+		for of, n := range total {
+			d.want[s][of] = n * proportions[s] / sum
+		}
+		d.miss[s] = maps.Clone(d.want[s])
 	}
 	return d
 }
 
-func (d demand) take(split string, g group) {
-	d.size[split] -= float64(g.size)
-	for l, n := range g.positives {
-		d.labels[split][l] -= float64(n)
+// add gives a group to a split, or takes it away where sign is -1.
+func (d demand) add(split string, g group, sign float64) {
+	for _, c := range g.counts {
+		d.miss[split][c.of] -= sign * c.n
 	}
 }
 
-// neediest is the split that wants most of the label, then most images; order
-// settles what is left of a tie.
-func (d demand) neediest(names []string, label string, order uint64) string {
-	const alike = 1e-9 // sums of proportions differ in the last digits
-	start := int(order % uint64(len(names)))
-	best := names[start]
-	for i := 1; i < len(names); i++ {
-		s := names[(start+i)%len(names)]
-		more := d.labels[s][label] - d.labels[best][label]
-		if math.Abs(more) < alike {
-			more = d.size[s] - d.size[best]
-		}
-		if more > alike {
-			best = s
+// cost is by how much the sum of (have - want)^2 / want grows when the group
+// comes into the split.
+func (d demand) cost(split string, g group) float64 {
+	cost := 0.0
+	for _, c := range g.counts {
+		cost += (c.n*c.n - 2*c.n*d.miss[split][c.of]) / d.want[split][c.of]
+	}
+	return cost
+}
+
+// alike is how near two costs must be to count as equal: sums of proportions
+// differ in the last digits.
+const alike = 1e-9
+
+// cheapest is the split with the least cost; the group's own order settles
+// ties.
+func (d demand) cheapest(g group) string {
+	start := int(g.order % uint64(len(d.splits)))
+	best, least := "", math.Inf(1)
+	for i := range d.splits {
+		s := d.splits[(start+i)%len(d.splits)]
+		if c := d.cost(s, g); c < least-alike {
+			best, least = s, c
 		}
 	}
 	return best
@@ -165,7 +222,9 @@ func groupsOf(rows []Row, seed uint64) []group {
 	}
 	groups := make([]group, 0, len(byName))
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		groups = append(groups, *byName[name])
+		g := byName[name]
+		g.counts = countedOf(g.size, g.positives)
+		groups = append(groups, *g)
 	}
 	return groups
 }

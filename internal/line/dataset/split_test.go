@@ -64,9 +64,41 @@ func TestSplitKeepsGroupsWholeAndProportionsAndPrevalence(t *testing.T) {
 				t.Errorf("seed %d: %s has %.3f of the images, want %.3f", seed, s, got, proportions.of(s))
 			}
 		}
-		if prevalence.Error > 0.03 {
+		if prevalence.Error > 0.015 {
 			t.Errorf("seed %d: greatest prevalence error %+v", seed, prevalence)
 		}
+		checkEvidence(t, rows)
+	}
+}
+
+// checkEvidence wants the groups with a label in their proportions: intervals
+// rest on groups.
+func checkEvidence(t *testing.T, rows []Row) {
+	t.Helper()
+	for _, l := range []string{"common", "some", "few"} {
+		with := map[string]map[string]bool{}
+		all := map[string]bool{}
+		for _, s := range Splitting {
+			with[s] = map[string]bool{}
+		}
+		for _, r := range rows {
+			if slices.Contains(r.Labels, l) {
+				with[r.Split][r.Group], all[r.Group] = true, true
+			}
+		}
+		for _, s := range Splitting {
+			if want := proportions.of(s) * float64(len(all)); math.Abs(float64(len(with[s]))-want) > 4 {
+				t.Errorf("%s has %d of %d groups with %s, want %.1f", s, len(with[s]), len(all), l, want)
+			}
+		}
+	}
+}
+
+// BenchmarkSplit splits as many patients as ChestX-ray14 has.
+func BenchmarkSplit(b *testing.B) {
+	rows := draw(1, "a", 30_000)
+	for b.Loop() {
+		place(nil, rows, proportions)
 	}
 }
 
