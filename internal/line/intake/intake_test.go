@@ -77,7 +77,8 @@ func TestABatchSettlesByMarkerOrSilence(t *testing.T) {
 func TestFoldersTellBatchesFromStrayFiles(t *testing.T) {
 	folders, stray := intake.Folders("raw/", []intake.Object{
 		object("raw/a/1.png", 0), object("raw/a/deep/2.png", 0), object("raw/b/1.png", 0), object("raw/loose.png", 0),
-		{Key: "raw/empty/"}, object("raw//x", 0),
+		{Key: "raw/empty/"},
+		object("raw//x", 0),
 	})
 	if len(folders) != 2 || len(folders["raw/a/"]) != 2 || len(folders["raw/b/"]) != 1 {
 		t.Errorf("folders %v", folders)
