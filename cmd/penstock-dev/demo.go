@@ -23,6 +23,7 @@ func demoCommand() *cli.Command {
 			&cli.StringFlag{Name: "programs", Usage: "`FOLDER` of penstock and penstock-serve (default: beside this program)"},
 			&cli.StringFlag{Name: "data", Usage: "`FOLDER` with nih64.csv and nih64/: play steps 1 to 3 on real images"},
 			&cli.StringFlag{Name: "way", Usage: "who drives the commands: terminal", Value: "terminal"},
+			&cli.StringFlag{Name: "until", Usage: "`STEP` to end with, such as \"second batch\""},
 			&cli.BoolFlag{Name: "keep", Usage: "leave the stack up"},
 		},
 		Action: func(c *cli.Context) error {
@@ -38,7 +39,7 @@ func demoCommand() *cli.Command {
 			}
 			return demo.Run(c.Context, demo.Options{
 				Root: c.String("root"), Dir: c.String("dir"), Bin: bin,
-				Data: c.String("data"), Keep: c.Bool("keep"), Out: os.Stdout,
+				Data: c.String("data"), Until: c.String("until"), Keep: c.Bool("keep"), Out: os.Stdout,
 			})
 		},
 	}

@@ -91,6 +91,7 @@ var table = map[string][]string{
 	"cmd/penstock-dev": {"internal/dev/*"},
 
 	"tests/bench": {},
+	"tests/loop":  {},
 }
 
 // order is that of the stages round the loop; split is what deployment and

@@ -108,8 +108,11 @@ func (p Project) Validate() error {
 		name     string
 		validate func() error
 	}{
-		{"data", p.Data.Validate}, {"train", p.Train.Validate}, {"gate", p.Gate.Validate},
-		{"slo", p.SLO.Validate}, {"rollout", p.Rollout.Validate},
+		{"data", p.Data.Validate},
+		{"train", p.Train.Validate},
+		{"gate", p.Gate.Validate},
+		{"slo", p.SLO.Validate},
+		{"rollout", p.Rollout.Validate},
 	}
 	for _, s := range sections {
 		if err := s.validate(); err != nil {

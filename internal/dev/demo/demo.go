@@ -25,12 +25,13 @@ import (
 
 // Options say what to play and where.
 type Options struct {
-	Root string // the checkout
-	Dir  string // everything the demo writes, .penstock/demo
-	Bin  string // folder of the programs
-	Data string // folder of the real X-ray images; empty: synthetic ones
-	Keep bool   // leave the stack up
-	Out  io.Writer
+	Root  string // the checkout
+	Dir   string // everything the demo writes, .penstock/demo
+	Bin   string // folder of the programs
+	Data  string // folder of the real X-ray images; empty: synthetic ones
+	Until string // name of the last step to play; empty: all
+	Keep  bool   // leave the stack up
+	Out   io.Writer
 }
 
 // demo is one showing.
@@ -63,12 +64,30 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := d.clean(); err != nil {
 		return err
 	}
+	steps, err := d.steps()
+	if err != nil {
+		return err
+	}
 	err = errors.New("the demo did not come to its end")
 	defer func() { err = errors.Join(err, d.end(err)) }()
-	steps := []struct {
-		name string
-		play func(context.Context) error
-	}{
+	for i, s := range steps {
+		d.say("[%s] step %d of %d: %s", d.clock(), i+1, len(steps), s.name)
+		if err := s.play(ctx); err != nil {
+			return fmt.Errorf("demo: step %q: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+// scene is a step of the demo.
+type scene struct {
+	name string
+	play func(context.Context) error
+}
+
+// steps are what is played: all, those for real images, or until a name.
+func (d *demo) steps() ([]scene, error) {
+	all := []scene{
 		{"up", d.up},
 		{"first batch", d.firstBatch},
 		{"second batch", d.secondBatch},
@@ -77,16 +96,18 @@ func Run(ctx context.Context, o Options) (err error) {
 		{"slow model", d.slowModel},
 		{"failing model", d.failingModel},
 	}
-	if o.Data != "" {
-		steps = steps[:5]
+	if d.Data != "" {
+		all = all[:5]
 	}
-	for i, s := range steps {
-		d.say("[%s] step %d of %d: %s", d.clock(), i+1, len(steps), s.name)
-		if err := s.play(ctx); err != nil {
-			return fmt.Errorf("demo: step %q: %w", s.name, err)
+	if d.Until == "" {
+		return all, nil
+	}
+	for i, s := range all {
+		if s.name == d.Until {
+			return all[:i+1], nil
 		}
 	}
-	return nil
+	return nil, fmt.Errorf("no step %q to play until", d.Until)
 }
 
 // clean ends what an earlier showing left up and empties its folder.

@@ -94,6 +94,3 @@ func (d *dispatcher) next(ctx context.Context, limit time.Duration) (dispatched,
 		return dispatched{}, fmt.Errorf("the watcher handed over no batch within %s", limit)
 	}
 }
-
-// waiting tells how many batches were handed over and not taken up.
-func (d *dispatcher) waiting() int { return len(d.batches) }

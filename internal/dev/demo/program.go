@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -100,12 +101,23 @@ func (p programs) start(program, name string, args ...string) (*resident, error)
 	cmd := exec.Command(filepath.Join(p.bin, program), args...)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = p.dir, p.env, log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	if err := cmd.Start(); err != nil {
+	r := &resident{cmd: cmd, log: log, done: make(chan error, 1)}
+	started := make(chan error)
+	go func() {
+		// The kernel sends the death signal when the starting thread ends, so
+		// that thread has to live as long as the program.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			r.done <- cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		log.Close()
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	r := &resident{cmd: cmd, log: log, done: make(chan error, 1)}
-	go func() { r.done <- cmd.Wait() }()
 	return r, nil
 }
 
