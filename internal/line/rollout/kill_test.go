@@ -3,11 +3,13 @@ package rollout
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -157,4 +159,49 @@ func killChildAt(t *testing.T, w *world, work childWork, phase Phase, after bool
 		t.Fatalf("the process ended before phase %s: %v\n%s", phase, err, cmd.Stderr)
 	}
 	w.onSave = nil
+}
+
+// TestSecondProcessTakesOverAndTheFirstLeavesTheShareAlone runs the same
+// rollout twice at the same time.
+func TestSecondProcessTakesOverAndTheFirstLeavesTheShareAlone(t *testing.T) {
+	w := newWorld(t)
+	p := quick()
+	p.Step = 700 * time.Millisecond
+	judging := make(chan struct{})
+	var once sync.Once
+	w.onSave = func(s State, written bool) {
+		if written && s.Phase == Steps && len(s.Errors) > 0 {
+			once.Do(func() { close(judging) })
+		}
+	}
+	first := make(chan error, 1)
+	line := w.line(p)
+	go func() {
+		_, err := line.Rollout(t.Context(), newDigest)
+		first <- err
+	}()
+	select {
+	case <-judging:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the first run did not come to judge within 20s")
+	}
+	if s := rollOut(t, w, p, newDigest); s.Verdict != verdict.Pass {
+		t.Errorf("the second run: %+v", s.Reason)
+	}
+	if err := <-first; !errors.Is(err, ErrTakenOver) {
+		t.Errorf("the first run: %v", err)
+	}
+	wantWorld(t, w, newDigest, newDigest, oldDigest)
+	if moves := w.moves(); len(moves) != 1 {
+		t.Errorf("alias moved %d times: %v", len(moves), moves)
+	}
+	drops := 0
+	for _, e := range w.effects {
+		if e == "share 0" {
+			drops++
+		}
+	}
+	if drops != 1 {
+		t.Errorf("effects %v: the share fell to 0 on the way", w.effects)
+	}
 }
