@@ -137,12 +137,18 @@ func (r Request) parent(ctx context.Context, store Store) (Dataset, []Row, error
 	return d, rows, nil
 }
 
+// maxTable bounds a table, which is held in memory: 256 MiB, some million rows.
+const maxTable = 256 << 20
+
 // table reads the batch's table.
 func (r Request) table(ctx context.Context, store Store) ([]entry, error) {
 	key := r.Batch.Prefix + r.Config.Table
 	i := slices.IndexFunc(r.Batch.Objects, func(o Object) bool { return o.Key == key })
 	if i < 0 {
 		return nil, verdict.Coded(NoTable, fmt.Errorf("batch %s has no table: upload %s (data.table in penstock.yaml) with the columns %q, %q and %q", r.Batch.Prefix, key, r.Config.Columns.File, r.Config.Columns.Labels, r.Config.Columns.Group))
+	}
+	if o := r.Batch.Objects[i]; o.Size > maxTable {
+		return nil, verdict.Coded(BadTable, fmt.Errorf("the table %s has %d bytes, at most %d are read", key, o.Size, maxTable))
 	}
 	data, err := fetch(ctx, store, r.Batch.Objects[i])
 	if err != nil {

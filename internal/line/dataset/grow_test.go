@@ -1,21 +1,14 @@
 package dataset_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"image"
-	"image/color"
-	"image/png"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -27,138 +20,12 @@ import (
 	"github.com/penstock-ml/penstock/internal/verdict"
 )
 
-var labels = []string{"Mass", "Hernia"}
-
-func config() dataset.Config {
-	return dataset.Config{
-		Bucket: "xray", Raw: "raw/", Settle: time.Second, Table: "labels.csv",
-		Columns:        dataset.Columns{File: "file", Labels: "labels", Group: "patient"},
-		LabelSeparator: "|", NoFinding: "No Finding",
-		Slices:    map[string]dataset.Slice{"sex": {Column: "sex"}},
-		Splits:    dataset.Splits{Train: 0.5, Val: 0.2, Test: 0.2, FinalEval: 0.1, Seed: 1},
-		Image:     imaging.Spec{Width: 8, Height: 8, Channels: 1, Filter: "bilinear", Decoder: "go"},
-		Normalise: dataset.Normalise{Scale: 1.0 / 255, Mean: []float64{0.5}, Std: []float64{0.25}},
-	}
-}
-
 // picture is a small PNG whose content depends on n alone.
-func picture(t testing.TB, n int) []byte {
-	t.Helper()
-	img := image.NewGray(image.Rect(0, 0, 12, 10))
-	for i := range img.Pix {
-		img.Pix[i] = uint8(i*n + n>>8 + i)
-	}
-	img.SetGray(0, 0, color.Gray{Y: uint8(n)})
-	img.SetGray(1, 0, color.Gray{Y: uint8(n >> 8)})
-	var buf bytes.Buffer
-	if err := png.Encode(&buf, img); err != nil {
-		t.Fatal(err)
-	}
-	return buf.Bytes()
-}
-
 // hugePNG is a sound header that promises 40,000 x 40,000 pixels.
-func hugePNG() []byte {
-	header := binary.BigEndian.AppendUint32([]byte("IHDR"), 40_000)
-	header = binary.BigEndian.AppendUint32(header, 40_000)
-	header = append(header, 8, 0, 0, 0, 0)
-	data := binary.BigEndian.AppendUint32([]byte("\x89PNG\r\n\x1a\n"), 13)
-	data = append(data, header...)
-	return binary.BigEndian.AppendUint32(data, crc32.ChecksumIEEE(header))
-}
-
 // upload is a batch in the making.
-type upload struct {
-	folder string
-	table  []string
-	files  map[string][]byte
-}
-
-func newUpload(folder string) *upload {
-	return &upload{folder, []string{"file,patient,labels,sex"}, map[string][]byte{}}
-}
-
-func (u *upload) add(file, patient, labels string, data []byte) {
-	u.table = append(u.table, fmt.Sprintf("%s,%s,%s,F", file, patient, labels))
-	if data != nil {
-		u.files[file] = data
-	}
-}
-
 // patients adds two images for each of the patients first to last.
-func (u *upload) patients(t testing.TB, first, last int) *upload {
-	t.Helper()
-	kinds := []string{"No Finding", "Mass", "No Finding", "Mass|Hernia", "No Finding"}
-	for p := first; p <= last; p++ {
-		for i := range 2 {
-			n := 2*p + i
-			u.add(fmt.Sprintf("%04d.png", n), fmt.Sprintf("p%d", p), kinds[n%len(kinds)], picture(t, n))
-		}
-	}
-	return u
-}
-
 // send uploads the batch and answers it as a watcher would.
-func (u *upload) send(t testing.TB, b *objectstore.Bucket) dataset.Batch {
-	t.Helper()
-	prefix := "raw/" + u.folder + "/"
-	if u.table != nil {
-		u.files["labels.csv"] = []byte(strings.Join(u.table, "\n") + "\n")
-	}
-	for name, data := range u.files {
-		if err := b.UploadBytes(t.Context(), prefix+name, data); err != nil {
-			t.Fatal(err)
-		}
-	}
-	listed, err := b.List(t.Context(), prefix)
-	if err != nil {
-		t.Fatal(err)
-	}
-	batch := dataset.Batch{Key: "key-of-" + u.folder, Prefix: prefix}
-	for _, o := range listed {
-		batch.Objects = append(batch.Objects, dataset.Object{Key: o.Key, ETag: o.ETag, Size: o.Size})
-	}
-	return batch
-}
-
-func request(b dataset.Batch, parent string) dataset.Request {
-	return dataset.Request{Config: config(), Labels: labels, Parent: parent, Batch: b, CreatedBy: "run", Limits: imaging.DefaultLimits}
-}
-
-func grow(t testing.TB, store dataset.Store, r dataset.Request) dataset.Growth {
-	t.Helper()
-	g, err := dataset.Grow(t.Context(), store, r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return g
-}
-
-func load(t testing.TB, store dataset.Reader, digest string) (dataset.Dataset, []dataset.Row) {
-	t.Helper()
-	d, rows, err := dataset.Load(t.Context(), store, digest)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d, rows
-}
-
 // fails wants an error with this reason code that says these words.
-func fails(t *testing.T, err error, code string, words ...string) {
-	t.Helper()
-	if err == nil {
-		t.Fatalf("no error, want %s", code)
-	}
-	if got := verdict.FromError(err).Reason.Code; got != code {
-		t.Errorf("reason code %q, want %q: %v", got, code, err)
-	}
-	for _, w := range words {
-		if !strings.Contains(err.Error(), w) {
-			t.Errorf("error %q does not say %q", err, w)
-		}
-	}
-}
-
 func TestGrowOnMinIO(t *testing.T) {
 	s3 := servertest.MinIO(t)
 	for name, test := range map[string]func(*testing.T, *objectstore.Bucket){
@@ -184,17 +51,6 @@ func TestGrowOnMinIO(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { test(t, bucket(t, s3)) })
 	}
-}
-
-func bucket(t testing.TB, s3 *servertest.S3) *objectstore.Bucket {
-	t.Helper()
-	b, err := objectstore.Open(objectstore.Credentials{
-		Endpoint: s3.Endpoint, Region: servertest.Region, AccessKey: s3.AccessKey, SecretKey: s3.SecretKey,
-	}, servertest.Bucket(t, s3))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 func badFiles(t *testing.T, b *objectstore.Bucket) {
@@ -501,86 +357,6 @@ func damagedManifest(t *testing.T, b *objectstore.Bucket) {
 	}
 	if _, _, err := dataset.Load(t.Context(), b, "../../x"); err == nil {
 		t.Error("a path passes for a digest")
-	}
-}
-
-func headMoves(t *testing.T, b *objectstore.Bucket) {
-	ctx := t.Context()
-	if head, err := dataset.Head(ctx, b); head.Dataset != "" || err != nil {
-		t.Fatalf("%+v, %v", head, err)
-	}
-	first := grow(t, b, request(newUpload("one").patients(t, 1, 20).send(t, b), "")).Dataset.Digest
-	left := grow(t, b, request(newUpload("two").patients(t, 21, 25).send(t, b), first)).Dataset.Digest
-	right := grow(t, b, request(newUpload("three").patients(t, 26, 30).send(t, b), first)).Dataset.Digest
-	if err := dataset.Accept(ctx, b, left, "run"); !errors.Is(err, dataset.ErrParentMoved) {
-		t.Errorf("accepted before its parent: %v", err)
-	}
-	for _, d := range []string{first, first, left, left} { // again changes nothing
-		if err := dataset.Accept(ctx, b, d, "run-"+d); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := dataset.Accept(ctx, b, right, "run"); !errors.Is(err, dataset.ErrParentMoved) || !strings.Contains(err.Error(), "key-of-three") {
-		t.Errorf("accepted on a parent that moved: %v", err)
-	}
-	if err := dataset.Accept(ctx, b, strings.Repeat("0", 64), "run"); !errors.Is(err, dataset.ErrUnknown) {
-		t.Errorf("accepted without existing: %v", err)
-	}
-	head, err := dataset.Head(ctx, b)
-	if err != nil || head.Dataset != left || head.Parent != first || head.RunKey != "run-"+left {
-		t.Errorf("%+v, %v", head, err)
-	}
-}
-
-func acceptRace(t *testing.T, b *objectstore.Bucket) {
-	first := grow(t, b, request(newUpload("one").patients(t, 1, 20).send(t, b), "")).Dataset.Digest
-	if err := dataset.Accept(t.Context(), b, first, "run"); err != nil {
-		t.Fatal(err)
-	}
-	var children []string
-	for i := range 4 {
-		u := newUpload(fmt.Sprint("child", i)).patients(t, 30+i, 30+i)
-		children = append(children, grow(t, b, request(u.send(t, b), first)).Dataset.Digest)
-	}
-	errs := make(chan error, len(children))
-	for _, c := range children {
-		go func() { errs <- dataset.Accept(t.Context(), b, c, c) }()
-	}
-	won := 0
-	for range children {
-		switch err := <-errs; {
-		case err == nil:
-			won++
-		case !errors.Is(err, dataset.ErrParentMoved):
-			t.Error(err)
-		}
-	}
-	if won != 1 {
-		t.Errorf("%d children were accepted", won)
-	}
-}
-
-func refused(t *testing.T, b *objectstore.Bucket) {
-	ctx := t.Context()
-	if r, err := dataset.Refused(ctx, b, "k"); r != nil || err != nil {
-		t.Fatalf("%+v, %v", r, err)
-	}
-	if err := dataset.Readmit(ctx, b, "k"); err == nil || !strings.Contains(err.Error(), "never refused") {
-		t.Errorf("error %v", err)
-	}
-	for range 2 { // refused, readmitted, refused again
-		if err := dataset.Refuse(ctx, b, "k", "d", "run", "worse"); err != nil {
-			t.Fatal(err)
-		}
-		if r, err := dataset.Refused(ctx, b, "k"); r == nil || r.Reason != "worse" || r.Dataset != "d" || err != nil {
-			t.Fatalf("%+v, %v", r, err)
-		}
-		if err := dataset.Readmit(ctx, b, "k"); err != nil {
-			t.Fatal(err)
-		}
-		if r, err := dataset.Refused(ctx, b, "k"); r != nil || err != nil {
-			t.Fatalf("%+v, %v", r, err)
-		}
 	}
 }
 

@@ -6,17 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/penstock-ml/penstock/internal/dev/servertest"
 	"github.com/penstock-ml/penstock/internal/journal"
@@ -143,65 +137,12 @@ func missingBucket(t *testing.T, s3 *servertest.S3) {
 	wants(t, b.Ping(t.Context()), objectstore.ErrNoBucket)
 }
 
-func conditionIsAConflict(t *testing.T, s3 *servertest.S3) {
-	b := fresh(t, s3)
-	etag := put(t, b, "k", "one")
-	_, err := b.Put(t.Context(), "k", []byte("two"), journal.IfAbsent())
-	wants(t, err, journal.ErrConflict, "/k")
-	second, err := b.Put(t.Context(), "k", []byte("two"), journal.IfMatch(etag))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = b.Put(t.Context(), "k", []byte("three"), journal.IfMatch(etag))
-	wants(t, err, journal.ErrConflict)
-	data, got, err := b.Get(t.Context(), "k")
-	if string(data) != "two" || got != second || err != nil {
-		t.Errorf("%q, %q, %v", data, got, err)
-	}
-}
-
-func removedIsAConflict(t *testing.T, s3 *servertest.S3) {
-	b := fresh(t, s3)
-	etag := put(t, b, "k", "one")
-	if err := b.Remove(t.Context(), "k"); err != nil {
-		t.Fatal(err)
-	}
-	_, err := b.Put(t.Context(), "k", []byte("two"), journal.IfMatch(etag))
-	wants(t, err, journal.ErrConflict)
-}
-
 func removeTwice(t *testing.T, s3 *servertest.S3) {
 	b := fresh(t, s3)
 	put(t, b, "k", "one")
 	for range 2 {
 		if err := b.Remove(t.Context(), "k"); err != nil {
 			t.Fatal(err)
-		}
-	}
-}
-
-func oneWriterWins(t *testing.T, s3 *servertest.S3) {
-	b := fresh(t, s3)
-	etag := put(t, b, "match", "zero")
-	for key, when := range map[string]journal.Condition{"absent": journal.IfAbsent(), "match": journal.IfMatch(etag)} {
-		errs := make(chan error, 32)
-		for i := range cap(errs) {
-			go func() {
-				_, err := b.Put(t.Context(), key, fmt.Append(nil, i), when)
-				errs <- err
-			}()
-		}
-		won := 0
-		for range cap(errs) {
-			switch err := <-errs; {
-			case err == nil:
-				won++
-			case !errors.Is(err, journal.ErrConflict):
-				t.Errorf("%s: %v", key, err)
-			}
-		}
-		if won != 1 {
-			t.Errorf("%s: %d writers won", key, won)
 		}
 	}
 }
@@ -260,46 +201,6 @@ func largeObject(t *testing.T, s3 *servertest.S3) {
 }
 
 // front is a proxy before MinIO that may answer itself or change a request.
-func front(t *testing.T, s3 *servertest.S3, handle func(next http.Handler, w http.ResponseWriter, r *http.Request)) objectstore.Credentials {
-	t.Helper()
-	target, err := url.Parse(s3.Endpoint)
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(target)
-		r.Out.Host = r.In.Host // the signature covers it
-	}}
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handle(proxy, w, r) }))
-	t.Cleanup(s.Close)
-	c := credentials(s3)
-	c.Endpoint = s.URL
-	return c
-}
-
-func failedDownloadKeeps(t *testing.T, s3 *servertest.S3) {
-	c := front(t, s3, func(next http.Handler, w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Length", "1000")
-		w.Header().Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
-		fmt.Fprint(w, "only this")
-	})
-	dir := t.TempDir()
-	path := filepath.Join(dir, "file")
-	if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := open(t, c, "bucket").Download(t.Context(), "k", path); err == nil {
-		t.Fatal("a cut download passes")
-	}
-	data, err := os.ReadFile(path)
-	if string(data) != "old" || err != nil {
-		t.Errorf("the destination is %q, %v", data, err)
-	}
-	if left, err := os.ReadDir(dir); len(left) != 1 || err != nil {
-		t.Errorf("left behind: %v, %v", left, err)
-	}
-}
-
 func conditionalWorks(t *testing.T, s3 *servertest.S3) {
 	b := fresh(t, s3)
 	if err := b.CheckConditional(t.Context()); err != nil {
@@ -307,24 +208,6 @@ func conditionalWorks(t *testing.T, s3 *servertest.S3) {
 	}
 	if left, err := b.List(t.Context(), ""); len(left) != 0 || err != nil {
 		t.Errorf("the probe left %v, %v", left, err)
-	}
-}
-
-func ignoredConditionIsFound(t *testing.T, s3 *servertest.S3) {
-	name := servertest.Bucket(t, s3)
-	for _, header := range []string{"If-None-Match", "If-Match"} {
-		// MinIO does not require these headers to be signed.
-		c := front(t, s3, func(next http.Handler, w http.ResponseWriter, r *http.Request) {
-			if r.Method == http.MethodPut && r.Header.Get(header) != "" {
-				w.Header().Set("ETag", `"0123"`)
-				return
-			}
-			next.ServeHTTP(w, r)
-		})
-		err := open(t, c, name).CheckConditional(t.Context())
-		if err == nil || !strings.Contains(err.Error(), "ignores "+header) {
-			t.Errorf("%s ignored: %v", header, err)
-		}
 	}
 }
 
@@ -344,45 +227,6 @@ func bucketIsMade(t *testing.T, s3 *servertest.S3) {
 	}
 }
 
-func badAccess(t *testing.T, s3 *servertest.S3) {
-	name := servertest.Bucket(t, s3)
-	key, secret, host := credentials(s3), credentials(s3), credentials(s3)
-	key.AccessKey = "nobody"
-	secret.SecretKey = "wrong-secret"
-	host.Endpoint = "http://" + closedAddress(t)
-	for _, c := range []struct {
-		credentials objectstore.Credentials
-		target      error
-		remedy      string
-	}{
-		{key, objectstore.ErrCredentials, "AWS_ACCESS_KEY_ID"},
-		{secret, objectstore.ErrCredentials, "AWS_SECRET_ACCESS_KEY"},
-		{host, objectstore.ErrUnreachable, "AWS_ENDPOINT_URL_S3"},
-	} {
-		b := open(t, c.credentials, name)
-		wants(t, b.Ping(t.Context()), c.target, c.remedy)
-		_, _, err := b.Get(t.Context(), "k")
-		wants(t, err, c.target, c.remedy, "s3://"+name+"/k")
-		_, err = b.Put(t.Context(), "k", nil, journal.IfAbsent())
-		wants(t, err, c.target, c.remedy)
-		_, err = b.List(t.Context(), "raw/")
-		wants(t, err, c.target, c.remedy)
-		if strings.Contains(err.Error(), c.credentials.SecretKey) {
-			t.Errorf("the error shows the secret: %v", err)
-		}
-	}
-}
-
-func closedAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func cancelled(t *testing.T, s3 *servertest.S3) {
 	b := fresh(t, s3)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -394,151 +238,4 @@ func cancelled(t *testing.T, s3 *servertest.S3) {
 	wants(t, b.Ping(ctx), context.Canceled)
 	_, err = b.Put(ctx, "k", nil, journal.Always())
 	wants(t, err, context.Canceled)
-}
-
-func clockIsKnown(t *testing.T, s3 *servertest.S3) {
-	name := servertest.Bucket(t, s3)
-	ahead := 3 * time.Hour
-	c := front(t, s3, func(next http.Handler, w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(dated{w, time.Now().Add(ahead)}, r)
-	})
-	b := open(t, c, name)
-	if err := b.Ping(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if off := time.Until(b.Now()) - ahead; off < -5*time.Second || off > 5*time.Second {
-		t.Errorf("the store's clock is told %s off", off)
-	}
-}
-
-type dated struct {
-	http.ResponseWriter
-	date time.Time
-}
-
-func (d dated) WriteHeader(status int) {
-	d.Header().Set("Date", d.date.UTC().Format(http.TimeFormat))
-	d.ResponseWriter.WriteHeader(status)
-}
-
-func passing503(t *testing.T, s3 *servertest.S3) {
-	var mu sync.Mutex
-	failed := map[string]bool{}
-	c := front(t, s3, func(next http.Handler, w http.ResponseWriter, r *http.Request) {
-		mu.Lock()
-		first := !failed[r.Method]
-		failed[r.Method] = true
-		mu.Unlock()
-		if first {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-	b := open(t, c, servertest.Bucket(t, s3))
-	put(t, b, "k", "text")
-	if data, _, err := b.Get(t.Context(), "k"); string(data) != "text" || err != nil {
-		t.Errorf("%q, %v", data, err)
-	}
-}
-
-func leases(t *testing.T, s3 *servertest.S3) {
-	b, now := fresh(t, s3), time.Now()
-	errs := make(chan error, 16)
-	for i := range cap(errs) {
-		go func() {
-			_, err := journal.Acquire(t.Context(), b, "state/lease.json", fmt.Sprint("owner", i), now, time.Minute)
-			errs <- err
-		}()
-	}
-	won := 0
-	for range cap(errs) {
-		if err := <-errs; err == nil {
-			won++
-		} else if !errors.Is(err, journal.ErrHeld) {
-			t.Error(err)
-		}
-	}
-	if won != 1 {
-		t.Fatalf("%d owners hold the lease", won)
-	}
-	if _, err := journal.Acquire(t.Context(), b, "state/lease.json", "late", now.Add(2*time.Minute), time.Minute); err != nil {
-		t.Errorf("the lease is over and cannot be taken: %v", err)
-	}
-}
-
-func updates(t *testing.T, s3 *servertest.S3) {
-	type counter struct {
-		N int `json:"n"`
-	}
-	b := fresh(t, s3)
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			_, err := journal.Update(t.Context(), b, "state/n.json", func(c *counter) error { c.N++; return nil })
-			if err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	c, _, err := journal.Load[counter](t.Context(), b, "state/n.json")
-	if c.N != 4 || err != nil {
-		t.Errorf("%d updates are kept, %v", c.N, err)
-	}
-}
-
-func newerRecord(t *testing.T, s3 *servertest.S3) {
-	b := fresh(t, s3)
-	put(t, b, "state/n.json", `{"n": 1, "novelty": true}`)
-	_, _, err := journal.Load[struct {
-		N int `json:"n"`
-	}](t.Context(), b, "state/n.json")
-	if err == nil || !strings.Contains(err.Error(), "novelty") || !strings.Contains(err.Error(), "state/n.json") {
-		t.Errorf("error %v", err)
-	}
-}
-
-func credentialsStaySecret(t *testing.T, c objectstore.Credentials) {
-	for _, text := range []string{fmt.Sprint(c), fmt.Sprintf("%+v", c), fmt.Sprintf("%#v", c)} {
-		if strings.Contains(text, c.SecretKey) || strings.Contains(text, c.AccessKey) {
-			t.Errorf("%s", text)
-		}
-	}
-}
-
-func TestOpenRefusesBadNamesAndAddresses(t *testing.T) {
-	good := objectstore.Credentials{Endpoint: "http://127.0.0.1:9000", AccessKey: "a", SecretKey: "b"}
-	for _, name := range []string{"", "ab", "Upper", "a/b", "a b"} {
-		if _, err := objectstore.Open(good, name); err == nil || !strings.Contains(err.Error(), "data.bucket") {
-			t.Errorf("bucket %q: %v", name, err)
-		}
-	}
-	for _, endpoint := range []string{"", "127.0.0.1:9000", "ftp://host", "http://host/path", "http://"} {
-		c := good
-		c.Endpoint = endpoint
-		if _, err := objectstore.Open(c, "bucket"); err == nil || !strings.Contains(err.Error(), "AWS_ENDPOINT_URL_S3") {
-			t.Errorf("endpoint %q: %v", endpoint, err)
-		}
-	}
-}
-
-func TestCredentialsNameEveryMissingVariable(t *testing.T) {
-	env := map[string]string{}
-	getenv := func(name string) string { return env[name] }
-	_, err := objectstore.CredentialsFromEnv(getenv)
-	for _, name := range []string{"AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
-		if err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("error %v does not name %s", err, name)
-		}
-		env[name] = "http://x"
-	}
-	env["AWS_ENDPOINT_URL"] = "http://general"
-	if c, err := objectstore.CredentialsFromEnv(getenv); err != nil || c.Endpoint != "http://x" {
-		t.Errorf("%v, %v", c, err)
-	}
-	delete(env, "AWS_ENDPOINT_URL_S3")
-	if c, err := objectstore.CredentialsFromEnv(getenv); err != nil || c.Endpoint != "http://general" || c.Region != "us-east-1" {
-		t.Errorf("%v, %v", c, err)
-	}
 }
