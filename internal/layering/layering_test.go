@@ -92,6 +92,7 @@ var table = map[string][]string{
 
 	"tests/bench": {},
 	"tests/loop":  {},
+	"tests/xray":  {},
 }
 
 // order is that of the stages round the loop; split is what deployment and

@@ -11,10 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/penstock-ml/penstock/internal/bundle"
-	"github.com/penstock-ml/penstock/internal/verdict"
 )
 
 // assemble makes a bundle of the trainer's output, the goldens and the
@@ -44,11 +41,7 @@ func assemble(j Job, at folders) (*bundle.Bundle, error) {
 		}
 		m.Goldens = append(m.Goldens, name)
 	}
-	data, err := yaml.Marshal(m)
-	if err != nil {
-		return nil, fmt.Errorf("write %s: %w", bundle.ManifestFile, err)
-	}
-	if err := verdict.WriteFile(filepath.Join(at.bundle(), bundle.ManifestFile), data); err != nil {
+	if err := bundle.WriteManifest(at.bundle(), m); err != nil {
 		return nil, err
 	}
 	return bundle.Read(at.bundle())

@@ -88,9 +88,7 @@ func faulty(t *testing.T, server string, f fault) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	forward := httputil.NewSingleHostReverseProxy(u)
-	director := forward.Director
-	forward.Director = func(r *http.Request) { director(r); r.Host = u.Host }
+	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) }} // the Host header is the server's
 	var mu sync.Mutex
 	spoiled := map[string]bool{}
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
