@@ -13,12 +13,15 @@ The images come preprocessed; only the normalisation of task.json is done here.
 Needs: PyTorch 1.13 or 2.x, NumPy, Pillow (PyTorch 2.x also needs `onnx` to
 export). One CPU or one CUDA device; the whole data set is held in memory.
 """
+import importlib.util
+import inspect
 import json
 import os
 import platform
 import signal
 import sys
 import time
+import warnings
 
 # Waiting threads sleep instead of spinning: on cores that others use as well,
 # spinning makes a training many times slower. Must be set before the import.
@@ -261,7 +264,7 @@ class Run:
             self.network.parameters(), lr=p["learning_rate"], weight_decay=p["weight_decay"])
         self.loss = nn.BCEWithLogitsLoss(pos_weight=weights_of_positives(train.targets)).to(self.device)
         self.mixed = self.device.type == "cuda"
-        self.scaler = torch.cuda.amp.GradScaler(enabled=self.mixed)
+        self.scaler = gradient_scaler(self.mixed)
         self.epoch, self.batch, self.losses = 0, 0, []
         self.best, self.best_epoch, self.best_state = -1.0, 0, None
         self.path = os.path.join(job.checkpoints, "checkpoint.npz")
@@ -305,6 +308,12 @@ class Run:
         self.epoch, self.batch, self.losses = note["epoch"], note["batch"], note["losses"]
         self.best, self.best_epoch = note["best"], note["best_epoch"]
         say(f"goes on from epoch {self.epoch + 1}, batch {self.batch + 1}")
+
+
+def gradient_scaler(enabled):
+    if hasattr(torch, "amp") and hasattr(torch.amp, "GradScaler"):  # PyTorch 2.3 and later
+        return torch.amp.GradScaler("cuda", enabled=enabled)
+    return torch.cuda.amp.GradScaler(enabled=enabled)
 
 
 def pick_device(wanted):
@@ -424,17 +433,13 @@ def write_goldens(run, job):
 def export(run, job):
     want, path = job.task["input"], os.path.join(job.output, "model.onnx")
     example = torch.zeros(2, want["channels"], want["height"], want["width"])
-    options = {"dynamo": False} if int(torch.__version__.split(".")[0]) >= 2 and takes_dynamo() else {}
+    # The exporter that traces: the newer one is slower and names tensors anew.
+    options = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     names = ["scores", "heatmap", "features"]
     torch.onnx.export(
         run.network, example, path + ".part", opset_version=OPSET, input_names=["image"], output_names=names,
         dynamic_axes={n: {0: "batch"} for n in ["image"] + names}, do_constant_folding=True, **options)
     os.replace(path + ".part", path)
-
-
-def takes_dynamo():
-    import inspect
-    return "dynamo" in inspect.signature(torch.onnx.export).parameters
 
 
 def deliver(run, job, train, val):
@@ -448,6 +453,13 @@ def deliver(run, job, train, val):
     export(run, job)
 
 
+def need_exporter():
+    """Says before the training what the export would say after it."""
+    if int(torch.__version__.split(".")[0]) >= 2 and importlib.util.find_spec("onnx") is None:
+        sys.exit("train.py: PyTorch 2.x needs the package onnx to export a model: pip install onnx")
+    warnings.filterwarnings("ignore", message=".*legacy TorchScript-based ONNX export", category=DeprecationWarning)
+
+
 def write_json(job, name, value):
     data = (json.dumps(value, indent=2) + "\n").encode()
     write_atomically(os.path.join(job.output, name), lambda f: f.write(data))
@@ -455,6 +467,7 @@ def write_json(job, name, value):
 
 def main():
     job = Job(os.environ)
+    need_exporter()
     torch.set_num_threads(job.params["threads"])
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
