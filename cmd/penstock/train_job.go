@@ -29,11 +29,11 @@ import (
 func newJob(ctx context.Context, env *action.Env, w *workspace.Workspace, digest, data string, rows []dataset.Row) (training.Job, error) {
 	p := w.Project
 	config := p.Train.WithDefaults()
-	commit, err := gitCommit(ctx, env, p.Dir)
+	commit, changes, err := gitCommit(ctx, env, p.Dir)
 	if err != nil {
 		return training.Job{}, err
 	}
-	identity, err := trainingIdentity(p, digest, commit)
+	identity, err := trainingIdentity(p, digest, commit, changes)
 	if err != nil {
 		return training.Job{}, err
 	}
@@ -79,43 +79,59 @@ func manifest(env *action.Env, p project.Project, c training.Config, digest, com
 
 // trainingIdentity names what a training must agree in to go on from the
 // checkpoints of another: data, parameters, seed, command, code.
-func trainingIdentity(p project.Project, digest, commit string) (string, error) {
+func trainingIdentity(p project.Project, digest, commit string, changes []byte) (string, error) {
 	code := map[string]string{}
 	for _, argument := range p.Train.Command[1:] {
 		data, err := os.ReadFile(filepath.Join(p.Dir, argument))
 		if err != nil {
 			continue // an argument that is no file of the project
 		}
-		sum := sha256.Sum256(data)
-		code[argument] = hex.EncodeToString(sum[:])
+		code[argument] = hexOf(data)
 	}
-	data, err := json.Marshal([]any{p.Name, p.Task, p.Train.WithDefaults(), p.LabelNames(), p.Data.Normalise, digest, commit, code})
+	data, err := json.Marshal([]any{
+		p.Name, p.Task, p.Train.WithDefaults(), p.LabelNames(), p.Data.Normalise, digest, commit, hexOf(changes), code,
+	})
 	if err != nil {
 		return "", fmt.Errorf("train.params: %w", err)
 	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:8]), nil
+	return hexOf(data)[:16], nil
 }
 
-// gitCommit is the commit of the project: what GitHub says, else what git says.
-// A project outside any repository has none.
-func gitCommit(ctx context.Context, env *action.Env, dir string) (string, error) {
+func hexOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// gitCommit is the commit of the project: what GitHub says, else what git says,
+// with the changes to tracked files that are not committed; where there are
+// some, the commit ends in -dirty. A project outside any repository has none.
+func gitCommit(ctx context.Context, env *action.Env, dir string) (commit string, changes []byte, err error) {
 	if sha := env.Getenv("GITHUB_SHA"); sha != "" {
-		return sha, nil
+		return sha, nil, nil
 	}
 	git, err := exec.LookPath("git")
 	if err != nil {
-		return "", nil
+		return "", nil, nil
 	}
-	out, err := exec.CommandContext(ctx, git, "-C", dir, "rev-parse", "HEAD").Output()
+	ask := func(args ...string) ([]byte, error) {
+		return exec.CommandContext(ctx, git, append([]string{"-C", dir}, args...)...).Output()
+	}
+	head, err := ask("rev-parse", "--verify", "HEAD")
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 128 {
-		return "", nil
+		return "", nil, nil // no repository, or no commit yet
 	}
 	if err != nil {
-		return "", fmt.Errorf("ask git for the commit of %s: %w", dir, err)
+		return "", nil, fmt.Errorf("ask git for the commit of %s: %w", dir, err)
 	}
-	return strings.TrimSpace(string(out)), nil
+	if changes, err = ask("diff", "HEAD", "--", "."); err != nil {
+		return "", nil, fmt.Errorf("ask git for the changes in %s: %w", dir, err)
+	}
+	commit = strings.TrimSpace(string(head))
+	if len(changes) > 0 {
+		commit += "-dirty"
+	}
+	return commit, changes, nil
 }
 
 // takeGoldens takes the first so many pictures of val, in the order of their
@@ -145,7 +161,7 @@ func takeGolden(ctx context.Context, w *workspace.Workspace, data string, row da
 	if err != nil {
 		return training.Golden{}, err
 	}
-	if sum := sha256.Sum256(original); hex.EncodeToString(sum[:]) != row.SHA256 {
+	if hexOf(original) != row.SHA256 {
 		return training.Golden{}, verdict.Coded("raw-changed", fmt.Errorf("the file in the bucket is not the one the data set was made from: restore it, or grow a new data set"))
 	}
 	_, format, err := imaging.Decode(original, imaging.DefaultLimits)

@@ -27,11 +27,15 @@ import warnings
 # spinning makes a training many times slower. Must be set before the import.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+sys.dont_write_bytecode = True  # the project's folder is the user's
+
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from torch.nn import functional as F
+
+from measures import best_threshold, macro_auroc
+from network import Network, Normalise, augment, weights_of_positives
 
 DEFAULTS = {
     "epochs": 14, "batch_size": 32, "learning_rate": 0.003, "weight_decay": 0.0001,
@@ -139,105 +143,6 @@ def as_planes(pixels):
 def read_rows(job):
     with open(os.path.join(job.dataset, "manifest.jsonl")) as f:
         return sorted((json.loads(line) for line in f), key=lambda row: row["file"])
-
-
-class Normalise(nn.Module):
-    """Raw 0..255 to what the network sees; the server does the same."""
-
-    def __init__(self, want):
-        super().__init__()
-        shape = (1, want["channels"], 1, 1)
-        self.scale = want["scale"]
-        self.register_buffer("mean", torch.tensor(want["mean"]).reshape(shape))
-        self.register_buffer("std", torch.tensor(want["std"]).reshape(shape))
-
-    def forward(self, images):
-        return (images.float() * self.scale - self.mean) / self.std
-
-
-# --- network ----------------------------------------------------------------
-
-class Residual(nn.Module):
-    def __init__(self, inner, outer, stride):
-        super().__init__()
-        self.one = nn.Conv2d(inner, outer, 3, stride, 1, bias=False)
-        self.norm_one = nn.BatchNorm2d(outer)
-        self.two = nn.Conv2d(outer, outer, 3, 1, 1, bias=False)
-        self.norm_two = nn.BatchNorm2d(outer)
-        self.skip = nn.Sequential(nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer))
-
-    def forward(self, x):
-        y = F.relu(self.norm_one(self.one(x)))
-        return F.relu(self.norm_two(self.two(y)) + self.skip(x))
-
-
-class Network(nn.Module):
-    """Global average pooling and one linear layer, so that the class activation
-    map is exact: the mean of a label's map plus its bias is its logit."""
-
-    def __init__(self, channels, labels, width):
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, width, 5, 2, 2, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
-            Residual(width, width, 1), Residual(width, 2 * width, 2), Residual(2 * width, 4 * width, 2))
-        self.head = nn.Linear(4 * width, labels)
-
-    def logits(self, x):
-        return self.head(self.body(x).mean((2, 3)))
-
-    def forward(self, x):
-        planes = self.body(x)
-        features = planes.mean((2, 3))
-        scores = torch.sigmoid(self.head(features))
-        heatmap = F.conv2d(planes, self.head.weight[:, :, None, None])
-        return scores, heatmap, features
-
-
-def weights_of_positives(targets):
-    """How much more a positive counts: the square root of the odds against it,
-    which balances rare findings without letting them shout."""
-    positive = targets.sum(0)
-    return torch.sqrt((len(targets) - positive) / positive.clamp(min=1)).clamp(1, 10)
-
-
-def augment(images, shift, generator):
-    """Shift each image by up to so many pixels, edges repeated."""
-    if not shift:
-        return images
-    n, _, h, w = images.shape
-    padded = F.pad(images.float(), (shift,) * 4, mode="replicate")
-    at = torch.randint(0, 2 * shift + 1, (n, 2), generator=generator).tolist()
-    return torch.stack([padded[i, :, y:y + h, x:x + w] for i, (y, x) in enumerate(at)])
-
-
-# --- measures ---------------------------------------------------------------
-
-def auroc(scores, positive):
-    """Area under the ROC curve by ranks, ties counted half; None without both classes."""
-    n_pos, n_neg = int(positive.sum()), int((~positive).sum())
-    if not n_pos or not n_neg:
-        return None
-    _, at, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(counts) - (counts - 1) / 2
-    return float((ranks[at][positive].sum() - n_pos * (n_pos + 1) / 2) / (n_pos * n_neg))
-
-
-def macro_auroc(scores, targets):
-    each = [auroc(scores[:, i], targets[:, i] > 0.5) for i in range(targets.shape[1])]
-    each = [a for a in each if a is not None]
-    if not each:
-        sys.exit("train.py: no label has both classes in split val: no epoch can be called the best")
-    return float(np.mean(each))
-
-
-def best_threshold(scores, positive):
-    """The score from which on positive gives the highest F1, half-way to the next lower."""
-    order = np.argsort(-scores, kind="stable")
-    ranked, hits = scores[order], np.cumsum(positive[order])
-    f1 = 2 * hits / (np.arange(1, len(scores) + 1) + positive.sum())
-    last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
-    at = int(np.argmax(np.where(last_of_tie, f1, -1)))
-    return float((ranked[at] + (ranked[at + 1] if at + 1 < len(ranked) else 0.0)) / 2)
 
 
 # --- checkpoints ------------------------------------------------------------
