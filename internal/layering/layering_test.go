@@ -67,6 +67,7 @@ var table = map[string][]string{
 	"serve/admin":   {"internal/bundle", "internal/oip", "serve/host"},
 
 	// The laptop: only penstock-dev and tests.
+	"internal/dev/actrun":     {"internal/dev/process"},
 	"internal/dev/process":    {},
 	"internal/dev/servertest": {"internal/dev/process"},
 	"internal/dev/stack":      {"internal/dev/process", "internal/outside/*"},
