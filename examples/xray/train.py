@@ -26,6 +26,8 @@ import warnings
 # Waiting threads sleep instead of spinning: on cores that others use as well,
 # spinning makes a training many times slower. Must be set before the import.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Lets cuBLAS compute the same thing twice; must be set before CUDA starts.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 sys.dont_write_bytecode = True  # the project's folder is the user's
 
