@@ -87,15 +87,7 @@ type part struct {
 // slices puts the macro AUROC of every value of every slice on the bench, by
 // name and value.
 func (s Settings) slices(b *bench, t table) ([]part, error) {
-	seen := map[[2]string]bool{}
-	for _, r := range t.rows {
-		for name, value := range r.Slices {
-			seen[[2]string{name, value}] = true
-		}
-	}
-	order := slices.SortedFunc(maps.Keys(seen), func(a, b [2]string) int {
-		return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1]))
-	})
+	order := t.sliced()
 	parts := make([]part, 0, len(order))
 	for _, key := range order {
 		rows := t.where(func(r predictions.Row) bool {
@@ -112,6 +104,19 @@ func (s Settings) slices(b *bench, t table) ([]part, error) {
 		}})
 	}
 	return parts, nil
+}
+
+// sliced lists every value of every slice of the rows, by name and value.
+func (t table) sliced() [][2]string {
+	seen := map[[2]string]bool{}
+	for _, r := range t.rows {
+		for name, value := range r.Slices {
+			seen[[2]string{name, value}] = true
+		}
+	}
+	return slices.SortedFunc(maps.Keys(seen), func(a, b [2]string) int {
+		return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1]))
+	})
 }
 
 // latency gives quantiles of the single inferences.

@@ -1,5 +1,7 @@
 package evaluation
 
+import "github.com/penstock-ml/penstock/internal/predictions"
+
 // of keeps the rows of one batch.
 func (p Predictions) of(batch string) Predictions {
 	out := Predictions{Meta: p.Meta}
@@ -35,6 +37,10 @@ func (s Settings) compare(candidate, champion Predictions) (*Comparison, error) 
 	}
 	a, c := b.mean(mine), b.mean(his)
 	d := b.difference(a, c)
+	parts, err := s.moves(&b, ours, theirs)
+	if err != nil {
+		return nil, err
+	}
 	metrics, err := b.run(ours.groups, s)
 	if err != nil {
 		return nil, err
@@ -50,7 +56,45 @@ func (s Settings) compare(candidate, champion Predictions) (*Comparison, error) 
 			Candidate: metrics[at[k][0]], Champion: metrics[at[k][1]], Difference: metrics[at[k][2]],
 		})
 	}
+	for _, p := range parts {
+		p.Candidate, p.Champion, p.Difference = metrics[p.at[0]], metrics[p.at[1]], metrics[p.at[2]]
+		out.Slices = append(out.Slices, p.SliceDifference)
+	}
 	return out, nil
+}
+
+// move is a slice and where its three metrics stand on the bench.
+type move struct {
+	SliceDifference
+	at [3]int // candidate, champion, difference
+}
+
+// moves puts both models' macro AUROC on every slice of the champion's rows on
+// the bench, by name and value.
+func (s Settings) moves(b *bench, ours, theirs table) ([]move, error) {
+	var parts []move
+	for _, key := range theirs.sliced() {
+		in := map[string]bool{}
+		his := theirs.where(func(r predictions.Row) bool {
+			value, ok := r.Slices[key[0]]
+			in[r.ID] = ok && value == key[1]
+			return in[r.ID]
+		})
+		mine := ours.where(func(r predictions.Row) bool { return in[r.ID] })
+		evaluable := s.evaluable(his)
+		a, err := b.macro(mine, evaluable)
+		if err != nil {
+			return nil, err
+		}
+		c, err := b.macro(his, evaluable)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, move{at: [3]int{a, c, b.difference(a, c)}, SliceDifference: SliceDifference{
+			Name: key[0], Value: key[1], Rows: len(his.rows), Groups: his.present(), Evaluable: his.names(evaluable),
+		}})
+	}
+	return parts, nil
 }
 
 // batchRows measures both models on the new batch's test rows, and how far the

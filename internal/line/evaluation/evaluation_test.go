@@ -119,6 +119,23 @@ func TestSlicesPartTheRows(t *testing.T) {
 	}
 }
 
+func TestSlicesOfAComparisonAreThoseOfTheChampionsRowsUnderBothModels(t *testing.T) {
+	r := mustEvaluate(t, newWorld(80, 40, false).input(1.5, 0.7))
+	c := r.Comparison
+	if len(c.Slices) != 2 || c.Slices[0].Value != "F" || c.Slices[1].Value != "M" || c.Slices[0].Rows+c.Slices[1].Rows != c.Rows {
+		t.Fatalf("slices %+v of %d rows", c.Slices, c.Rows)
+	}
+	for _, s := range c.Slices {
+		if d := *s.Candidate.Value - *s.Champion.Value; *s.Difference.Value != d || *s.Difference.Low <= 0 {
+			t.Errorf("slice %s of a much better candidate: difference %v in [%v, %v]", s.Value, *s.Difference.Value, *s.Difference.Low, *s.Difference.High)
+		}
+	}
+	c.Slices[0].Rows = c.Rows + 1
+	if err := r.Validate(); err == nil {
+		t.Error("a slice with more rows than the comparison was taken")
+	}
+}
+
 func TestAShuffledBatchShowsAsACollapseOfTheChampion(t *testing.T) {
 	honest := mustEvaluate(t, newWorld(80, 80, false).input(1, 1)).BatchRows
 	shuffled := mustEvaluate(t, newWorld(80, 160, true).input(0.4, 1)).BatchRows

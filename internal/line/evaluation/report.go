@@ -137,6 +137,9 @@ type Comparison struct {
 	Champion   Metric       `json:"champion_macro_auroc"`
 	Difference Metric       `json:"difference_macro_auroc"`
 	Labels     []Difference `json:"labels"`
+
+	// Slices are absent from reports of earlier versions.
+	Slices []SliceDifference `json:"slices,omitempty"`
 }
 
 // Difference is one label of a comparison.
@@ -147,6 +150,19 @@ type Difference struct {
 	Candidate  Metric `json:"candidate_auroc"`
 	Champion   Metric `json:"champion_auroc"`
 	Difference Metric `json:"difference_auroc"`
+}
+
+// SliceDifference is one slice of a comparison: macro AUROC over the labels
+// that are evaluable within the slice.
+type SliceDifference struct {
+	Name       string   `json:"name"`
+	Value      string   `json:"value"`
+	Rows       int      `json:"rows"`
+	Groups     int      `json:"groups"`
+	Evaluable  []string `json:"evaluable"`
+	Candidate  Metric   `json:"candidate_macro_auroc"`
+	Champion   Metric   `json:"champion_macro_auroc"`
+	Difference Metric   `json:"difference_macro_auroc"`
 }
 
 // BatchCard is candidate and champion on the test rows that the new batch

@@ -72,6 +72,33 @@ func (c Comparison) validate(r Report) error {
 			return err
 		}
 	}
+	for _, slice := range c.Slices {
+		if err := slice.validate(r, c); err != nil {
+			return fmt.Errorf("slice %s=%s: %w", slice.Name, slice.Value, err)
+		}
+	}
+	return nil
+}
+
+func (s SliceDifference) validate(r Report, c Comparison) error {
+	if s.Rows < 1 || s.Rows > c.Rows || s.Groups < 1 || s.Groups > s.Rows {
+		return fmt.Errorf("%d rows of %d groups, of the comparison's %d rows", s.Rows, s.Groups, c.Rows)
+	}
+	for _, l := range s.Evaluable {
+		if !slices.Contains(r.Labels, l) {
+			return fmt.Errorf("%q is evaluable, but not a label", l)
+		}
+	}
+	some := len(s.Evaluable) > 0
+	for _, m := range []struct {
+		name   string
+		metric Metric
+		least  float64
+	}{{"candidate_macro_auroc", s.Candidate, 0}, {"champion_macro_auroc", s.Champion, 0}, {"difference_macro_auroc", s.Difference, -1}} {
+		if err := m.metric.validate(m.name, r, m.least, some); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
