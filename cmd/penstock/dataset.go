@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
+	"os"
 	"strconv"
 
 	"github.com/urfave/cli/v2"
@@ -33,7 +37,12 @@ splits by group (an old group stays where it is, new ones go to train, val and
 test, final_eval is frozen at the first data set) and writes the manifest, whose
 SHA-256 is the data set's digest. A batch that is contained already changes
 nothing: the digest of the parent comes out, and changed=false. A batch whose
-run ended in a rejection is rejected again, until --readmit lets it in.
+run ended in a rejection is rejected again, until --readmit lets it in. Without
+a batch the newest accepted data set comes out as it is: for a training because
+of new code.
+
+The run key is the batch's key; without a batch it is a hash of the data set's
+digest, the git commit and penstock.yaml.
 
 The champion is looked up here, at the start of the run, and stands in the
 result, so that all later steps speak of the same one.`,
@@ -46,6 +55,7 @@ result, so that all later steps speak of the same one.`,
 			{Name: "dataset", Description: "digest of the data set"},
 			{Name: "parent", Description: "digest of the data set it grew from; empty for the first"},
 			{Name: "batch", Description: "key of the batch"},
+			{Name: "run_key", Description: "key of the run that this begins"},
 			{Name: "changed", Description: "false where all that is usable was there already"},
 			{Name: "added", Description: "images that the batch added"},
 			{Name: "rows", Description: "images of the data set"},
@@ -85,6 +95,9 @@ func runDataset(ctx context.Context, env *action.Env, o datasetOptions, champion
 	if err != nil {
 		return verdict.Result{}, err
 	}
+	if key == "" {
+		return newestDataset(ctx, env, w, champion)
+	}
 	record, err := intake.Load(ctx, w.Bucket, key)
 	if err != nil {
 		return verdict.Result{}, err
@@ -116,18 +129,68 @@ func runDataset(ctx context.Context, env *action.Env, o datasetOptions, champion
 	if err != nil {
 		return r, err
 	}
-	for role, digest := range map[string]string{"parent": head.Dataset, "champion": model, "champion_dataset": data} {
+	name(r, map[string]string{"parent": head.Dataset, "champion": model, "champion_dataset": data})
+	r.Outputs["run_key"] = key
+	return r, nil
+}
+
+// name puts the roles that have a digest into the result.
+func name(r verdict.Result, roles map[string]string) {
+	for role, digest := range roles {
 		if digest != "" {
 			r.Subjects[role] = digest
 		}
 	}
+}
+
+// newestDataset is the run without a batch: the head as it is.
+func newestDataset(ctx context.Context, env *action.Env, w *workspace.Workspace, champion championLookup) (verdict.Result, error) {
+	model, data, err := champion(ctx, env, w)
+	if err != nil {
+		return verdict.Result{}, fmt.Errorf("look up the champion: %w", err)
+	}
+	head, err := dataset.Head(ctx, w.Bucket)
+	if err != nil {
+		return verdict.Result{}, err
+	}
+	if head.Dataset == "" {
+		return verdict.Result{}, verdict.Coded("no-dataset", errors.New("no data set was accepted yet: upload a batch and name it with --batch"))
+	}
+	described, err := dataset.Describe(ctx, w.Bucket, head.Dataset)
+	if err != nil {
+		return verdict.Result{}, err
+	}
+	key, err := keyWithoutBatch(ctx, env, w, head.Dataset)
+	if err != nil {
+		return verdict.Result{}, err
+	}
+	rows := 0
+	for _, c := range described.Splits {
+		rows += c.Rows
+	}
+	r := verdict.Passed("the newest accepted data set, %d images", rows)
+	name(r, map[string]string{"dataset": head.Dataset, "champion": model, "champion_dataset": data})
+	maps.Copy(r.Outputs, map[string]string{"changed": "false", "rows": strconv.Itoa(rows), "added": "0", "quarantined": "0", "run_key": key})
 	return r, nil
+}
+
+// keyWithoutBatch is the run key where no data are new: the same data, code and
+// configuration give the same run.
+func keyWithoutBatch(ctx context.Context, env *action.Env, w *workspace.Workspace, digest string) (string, error) {
+	commit, changes, err := gitCommit(ctx, env, w.Project.Dir)
+	if err != nil {
+		return "", err
+	}
+	config, err := os.ReadFile(env.Common.Config)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%q\n%s", digest, commit, changes, config))
+	return hex.EncodeToString(sum[:]), nil
 }
 
 func (o datasetOptions) key() (string, error) {
 	switch {
-	case o.batch == "" && o.readmit == "":
-		return "", errors.New("name the batch: --batch KEY, or --readmit KEY for one that was refused")
 	case o.batch != "" && o.readmit != "" && o.batch != o.readmit:
 		return "", errors.New("--batch and --readmit name two batches: give one of them")
 	case o.readmit != "":

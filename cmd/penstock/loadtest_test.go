@@ -47,9 +47,10 @@ func newTarget(t *testing.T, bucket string, handler http.HandlerFunc) target {
 	for from, to := range map[string]string{
 		"http://127.0.0.1:8001": server.URL,
 		"bucket: xray":          "bucket: " + bucket,
-		"slo: {":                "slo: {warmup: 100ms, confidence: 0.9, timeout: 20s, ",
+		"slo: {":                "slo: {warmup: 100ms, timeout: 20s, ",
+		", confidence: 0.95}":   ", confidence: 0.9}",
 		"latency: 500ms":        "latency: 10s", // a busy machine must not make the measurement bad
-		"objective: 0.99":       "objective: 0.9",
+		"objective: 0.98":       "objective: 0.9",
 		"rate: 60":              "rate: 50",
 		"duration: 12s":         "duration: 1s",
 	} {

@@ -3,10 +3,14 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -22,6 +26,8 @@ import (
 
 type trainOptions struct {
 	dataset string
+	set     cli.StringSlice
+	timeout time.Duration
 	from    cli.StringSlice
 }
 
@@ -44,6 +50,8 @@ PENSTOCK_* of the contract and the names in train.env.`,
 		Example: "penstock train --from dataset.json --result train.json",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "dataset", Usage: "`DIGEST` of the data set", Destination: &o.dataset},
+			&cli.StringSliceFlag{Name: "set", Usage: "`NAME=VALUE` in the place of a number or word of train.params; may be given several times", Destination: &o.set},
+			&cli.DurationFlag{Name: "timeout", Usage: "lower `TIME` limit than train.timeout", Destination: &o.timeout},
 			action.From(&o.from),
 		},
 		Outputs: []action.Output{
@@ -62,6 +70,9 @@ func runTrain(ctx context.Context, env *action.Env, o trainOptions) (verdict.Res
 	w, err := workspace.Open(env)
 	if err != nil {
 		return verdict.Result{}, err
+	}
+	if err := o.bound(&w.Project.Train); err != nil {
+		return verdict.Result{}, verdict.Usage(err)
 	}
 	from, err := w.From(ctx, o.from.Value())
 	if err != nil {
@@ -88,6 +99,30 @@ func runTrain(ctx context.Context, env *action.Env, o trainOptions) (verdict.Res
 		return verdict.Result{}, err
 	}
 	return trackedTraining(ctx, env, w, client, job)
+}
+
+// bound lays --set and --timeout over the configuration. Only parameters that
+// are there can be set, and the time limit can only become lower.
+func (o trainOptions) bound(c *training.Config) error {
+	for _, pair := range o.set.Value() {
+		name, text, found := strings.Cut(pair, "=")
+		if _, known := c.Params[name]; !found || !known {
+			return fmt.Errorf("--set %q: NAME=VALUE is wanted, with a name of train.params: %q", pair, slices.Sorted(maps.Keys(c.Params)))
+		}
+		var value any
+		if err := json.Unmarshal([]byte(text), &value); err != nil {
+			value = text // a word
+		}
+		c.Params[name] = value
+	}
+	limit := c.WithDefaults().Timeout
+	if o.timeout < 0 || o.timeout > limit {
+		return fmt.Errorf("--timeout %s: the limit can be lowered only, and train.timeout is %s", o.timeout, limit)
+	}
+	if o.timeout > 0 {
+		c.Timeout = o.timeout
+	}
+	return nil
 }
 
 // trackedTraining runs the job inside a run of MLflow. Whatever happens, the

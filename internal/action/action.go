@@ -57,6 +57,7 @@ type Common struct {
 	RunKey  string
 	Attempt int
 	Step    string
+	Scope   string
 }
 
 // Env is the world as a command sees it: streams, environment and clock.
@@ -93,7 +94,7 @@ func (e *Env) Logf(format string, args ...any) {
 func From(values *cli.StringSlice) cli.Flag {
 	return &cli.StringSliceFlag{
 		Name:        "from",
-		Usage:       "result of an earlier step, a `PATH` or s3:// URI; may be given several times",
+		Usage:       "result of an earlier step: a `PATH`, an s3:// URI, or step:NAME of this run; may be given several times",
 		Destination: values,
 	}
 }
@@ -106,6 +107,7 @@ func commonFlags(where *Common) []cli.Flag {
 		&cli.StringFlag{Name: "result", Usage: "write the result `FILE` here", Destination: &where.Result},
 		&cli.StringFlag{Name: "run-key", Usage: "`KEY` of the run; puts the result to the bucket below runs/", Destination: &where.RunKey},
 		&cli.IntFlag{Name: "attempt", Usage: "`NUMBER` of the attempt at this run", Value: 1, Destination: &where.Attempt},
+		&cli.StringFlag{Name: "scope", Usage: "write to the bucket below this `PREFIX` only, such as pr/12/, and read there first", Destination: &where.Scope},
 		&cli.StringFlag{Name: "step", Usage: "`NAME` of the step in the run (default: the command's name)", Destination: &where.Step},
 	}
 }

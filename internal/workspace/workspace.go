@@ -4,6 +4,7 @@
 package workspace
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ type Workspace struct {
 	Project project.Project
 	Bucket  *objectstore.Bucket
 	Cache   string // folder for downloads; safe to delete
+
+	run action.Common
 }
 
 // StoreVariables are the environment variables that open the bucket, for the
@@ -53,11 +56,16 @@ func Open(env *action.Env) (*Workspace, error) {
 	if err != nil {
 		return nil, err
 	}
+	if scope := cmp.Or(env.Common.Scope, env.Getenv("PENSTOCK_SCOPE")); scope != "" {
+		if bucket, err = bucket.Within(scope); err != nil {
+			return nil, verdict.Usage(err)
+		}
+	}
 	cache, err := CacheDir(env)
 	if err != nil {
 		return nil, err
 	}
-	return &Workspace{Project: p, Bucket: bucket, Cache: cache}, nil
+	return &Workspace{Project: p, Bucket: bucket, Cache: cache, run: env.Common}, nil
 }
 
 // CacheDir is the folder of downloads: PENSTOCK_CACHE/data, else below the
@@ -73,8 +81,8 @@ func CacheDir(env *action.Env) (string, error) {
 	return filepath.Join(dir, "penstock", "data"), nil
 }
 
-// From reads the results that --from names: files, or s3:// URIs in the
-// project's bucket.
+// From reads the results that --from names: files, s3:// URIs in the project's
+// bucket, or step:NAME, the newest result of a step of this run.
 func (w *Workspace) From(ctx context.Context, sources []string) ([]verdict.Result, error) {
 	results := make([]verdict.Result, 0, len(sources))
 	for _, source := range sources {
@@ -91,8 +99,12 @@ func (w *Workspace) From(ctx context.Context, sources []string) ([]verdict.Resul
 	return results, nil
 }
 
-// Read reads a file, or an s3:// URI in the project's bucket.
+// Read reads a file, an s3:// URI in the project's bucket, or the result of a
+// step of this run.
 func (w *Workspace) Read(ctx context.Context, source string) ([]byte, error) {
+	if step, ok := strings.CutPrefix(source, "step:"); ok {
+		return w.step(ctx, step)
+	}
 	rest, remote := strings.CutPrefix(source, "s3://")
 	if !remote {
 		return os.ReadFile(source)
@@ -103,6 +115,21 @@ func (w *Workspace) Read(ctx context.Context, source string) ([]byte, error) {
 	}
 	data, _, err := w.Bucket.Get(ctx, key)
 	return data, err
+}
+
+// step reads the result of a step of this run: of this attempt or the newest
+// before it, because jobs that passed are not run again with those that failed.
+func (w *Workspace) step(ctx context.Context, name string) ([]byte, error) {
+	if w.run.RunKey == "" {
+		return nil, verdict.Usage(errors.New("step:NAME needs --run-key"))
+	}
+	for earlier := w.run; earlier.Attempt > 0; earlier.Attempt-- {
+		data, _, err := w.Bucket.Get(ctx, earlier.Key(name))
+		if !errors.Is(err, journal.ErrNotFound) {
+			return data, err
+		}
+	}
+	return nil, fmt.Errorf("run %s has no verdict of a step %s up to attempt %d", w.run.RunKey, name, w.run.Attempt)
 }
 
 // Subject joins a flag with what earlier results say of a role ("model",

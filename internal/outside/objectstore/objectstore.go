@@ -55,6 +55,7 @@ type Bucket struct {
 	name     string
 	endpoint string
 	region   string
+	scope    string // prefix of all that is written; empty: the root
 	core     *minio.Core
 	clock    *clock
 }
@@ -135,7 +136,15 @@ func (b *Bucket) EnsureBucket(ctx context.Context) error {
 }
 
 // Get reads an object with its ETag. It answers journal.ErrNotFound.
-func (b *Bucket) Get(ctx context.Context, key string) ([]byte, string, error) {
+func (b *Bucket) Get(ctx context.Context, key string) (data []byte, etag string, err error) {
+	err = b.first(key, func(key string) error {
+		data, etag, err = b.get(ctx, key)
+		return err
+	})
+	return data, etag, err
+}
+
+func (b *Bucket) get(ctx context.Context, key string) ([]byte, string, error) {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	body, info, _, err := b.core.GetObject(call, b.name, key, minio.GetObjectOptions{})
@@ -154,6 +163,10 @@ func (b *Bucket) Get(ctx context.Context, key string) ([]byte, string, error) {
 // journal.ErrConflict. A conditional PUT whose answer was lost is sent again
 // and then conflicts with itself: a caller that must know reads the record.
 func (b *Bucket) Put(ctx context.Context, key string, data []byte, when journal.Condition) (string, error) {
+	key, err := b.target(key)
+	if err != nil {
+		return "", err
+	}
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	opts := minio.PutObjectOptions{ContentType: contentType(key), DisableMultipart: true}
@@ -180,6 +193,18 @@ func (b *Bucket) Put(ctx context.Context, key string, data []byte, when journal.
 
 // List gives the objects whose keys begin with prefix, sorted by key.
 func (b *Bucket) List(ctx context.Context, prefix string) ([]Object, error) {
+	root, err := b.list(ctx, prefix)
+	if err != nil || b.scope == "" {
+		return root, err
+	}
+	scope, err := b.list(ctx, b.scope+prefix)
+	if err != nil {
+		return nil, err
+	}
+	return b.merged(scope, root), nil
+}
+
+func (b *Bucket) list(ctx context.Context, prefix string) ([]Object, error) {
 	call, cancel := context.WithTimeout(ctx, transferTimeout)
 	defer cancel()
 	var objects []Object
@@ -197,7 +222,16 @@ func (b *Bucket) List(ctx context.Context, prefix string) ([]Object, error) {
 }
 
 // Stat describes one object. It answers journal.ErrNotFound.
-func (b *Bucket) Stat(ctx context.Context, key string) (Object, error) {
+func (b *Bucket) Stat(ctx context.Context, key string) (o Object, err error) {
+	err = b.first(key, func(at string) error {
+		o, err = b.stat(ctx, at)
+		o.Key = key
+		return err
+	})
+	return o, err
+}
+
+func (b *Bucket) stat(ctx context.Context, key string) (Object, error) {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	info, err := b.core.StatObject(call, b.name, key, minio.StatObjectOptions{})
@@ -218,7 +252,15 @@ func (b *Bucket) Exists(ctx context.Context, key string) (bool, error) {
 
 // Reader opens an object for reading. It answers journal.ErrNotFound. The
 // caller closes it.
-func (b *Bucket) Reader(ctx context.Context, key string) (io.ReadCloser, error) {
+func (b *Bucket) Reader(ctx context.Context, key string) (r io.ReadCloser, err error) {
+	err = b.first(key, func(key string) error {
+		r, err = b.reader(ctx, key)
+		return err
+	})
+	return r, err
+}
+
+func (b *Bucket) reader(ctx context.Context, key string) (io.ReadCloser, error) {
 	call, cancel := context.WithTimeout(ctx, transferTimeout)
 	body, _, _, err := b.core.GetObject(call, b.name, key, minio.GetObjectOptions{})
 	if err != nil {
@@ -260,9 +302,13 @@ func (b *Bucket) Download(ctx context.Context, key, path string) (err error) {
 
 // Upload copies a file to an object.
 func (b *Bucket) Upload(ctx context.Context, key, path string) error {
+	key, err := b.target(key)
+	if err != nil {
+		return err
+	}
 	call, cancel := context.WithTimeout(ctx, transferTimeout)
 	defer cancel()
-	_, err := b.core.FPutObject(call, b.name, key, path, minio.PutObjectOptions{ContentType: contentType(key)})
+	_, err = b.core.FPutObject(call, b.name, key, path, minio.PutObjectOptions{ContentType: contentType(key)})
 	return b.explain(ctx, "upload", key, err)
 }
 
@@ -274,6 +320,10 @@ func (b *Bucket) UploadBytes(ctx context.Context, key string, data []byte) error
 
 // Remove deletes an object; one that is not there is no error.
 func (b *Bucket) Remove(ctx context.Context, key string) error {
+	key, err := b.target(key)
+	if err != nil {
+		return err
+	}
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	return b.explain(ctx, "remove", key, b.core.RemoveObject(call, b.name, key, minio.RemoveObjectOptions{}))
