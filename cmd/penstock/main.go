@@ -43,6 +43,7 @@ func commands() []action.Command {
 		evaluateCommand(),
 		gateCommand(),
 		registerCommand(),
+		resolveCommand(),
 		deployCommand(),
 		loadtestCommand(),
 		rolloutCommand(),
