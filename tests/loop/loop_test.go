@@ -40,7 +40,7 @@ func TestBatchesBecomeModelsInProduction(t *testing.T) {
 	if first.RunKey == second.RunKey {
 		t.Errorf("two batches have one run key %s", first.RunKey)
 	}
-	if r.Requests.Failed != 0 || r.Requests.ByDigest[second.Production.After] < 1000 {
+	if r.Requests.Failed != 0 || second.Requests == nil || second.Requests.ByDigest[second.Production.After] < 1000 {
 		t.Errorf("live requests: %+v", r.Requests)
 	}
 }

@@ -1,10 +1,12 @@
 package demo
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // Live traffic: requests a second, and users behind them.
@@ -31,12 +33,34 @@ func (d *demo) startTraffic(name, images string) (*traffic, error) {
 	return &traffic{program: p, report: report}, nil
 }
 
-// read gives the counts so far. Before the first report there are none.
+// freshLimit is how long a report may take to be rewritten; send-live does so
+// every second.
+const freshLimit = 15 * time.Second
+
+// now gives the counts as of this moment: it waits for a report that is younger
+// than the call.
+func (t *traffic) now(ctx context.Context) (Requests, error) {
+	asked := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, freshLimit)
+	defer cancel()
+	for {
+		info, err := os.Stat(t.report)
+		if err == nil && info.ModTime().After(asked) {
+			return t.read()
+		}
+		if err != nil && !os.IsNotExist(err) {
+			return Requests{}, err
+		}
+		select {
+		case <-ctx.Done():
+			return Requests{}, fmt.Errorf("the live traffic wrote no report within %s: %w (log: %s)", freshLimit, ctx.Err(), t.program.log.Name())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
 func (t *traffic) read() (Requests, error) {
 	data, err := os.ReadFile(t.report)
-	if os.IsNotExist(err) {
-		return Requests{ByDigest: map[string]int{}}, nil
-	}
 	if err != nil {
 		return Requests{}, err
 	}
