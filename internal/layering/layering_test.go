@@ -49,6 +49,7 @@ var table = map[string][]string{
 
 	// One package for each outside system: it speaks the types of the stages.
 	"internal/outside/git":         {"internal/line/*"},
+	"internal/outside/github":      {"internal/line/*"},
 	"internal/outside/haproxy":     {"internal/line/*"},
 	"internal/outside/mlflow":      {"internal/line/*"},
 	"internal/outside/objectstore": {"internal/journal", "internal/line/*"},

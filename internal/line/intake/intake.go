@@ -26,6 +26,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -51,6 +52,11 @@ type Batch struct {
 	Prefix  string   `json:"prefix"`
 	Objects []Object `json:"objects"`
 }
+
+// ErrUncertain is a dispatcher's word for: the other side may have taken the
+// batch, and cannot tell yet. The claim then stands until its lease ends, so
+// that nobody asks too early and hands it on again.
+var ErrUncertain = errors.New("it is not known yet whether the other side took the batch")
 
 // Dispatcher hands batches on. Dispatched tells whether the other side knows
 // the key already; Dispatch of a known key must change nothing there.

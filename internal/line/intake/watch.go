@@ -126,6 +126,9 @@ func (w *Watcher) dispatch(ctx context.Context, r Record, etag string, claimed t
 	if err == nil && !has {
 		err = w.Dispatcher.Dispatch(call, r.Batch)
 	}
+	if errors.Is(err, ErrUncertain) {
+		return nil, fmt.Errorf("hand on %s: %w", r.Key, err)
+	}
 	if err != nil {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.Term/margin)
 		defer cancel()
