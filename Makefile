@@ -15,7 +15,7 @@ BUILD := go build -trimpath -ldflags '-s -w'
 BENCHED = $(sort $(patsubst %/,%,$(dir $(shell grep -rl --include='*_test.go' '^func Benchmark' internal serve))))
 BENCH_TARGETS = $(addprefix bench-,$(notdir $(BENCHED)))
 
-.PHONY: help setup build test demo up down status bench generate lint $(BENCH_TARGETS)
+.PHONY: help setup build test demo up down status bench generate lint $(BENCH_TARGETS) release release-sums release-verify
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -58,3 +58,9 @@ lint: setup ## vet, staticcheck, gofumpt, actionlint; generated files must be fr
 	@stale=$$($(TOOLS)/gofumpt -l .); [[ -z $$stale ]] || { echo "run gofumpt -w on: $$stale" >&2; exit 1; }
 	@[[ ! -d .github/workflows ]] || $(TOOLS)/actionlint
 	@tools/check-generated
+
+release: ## archives and SBOMs for VERSION into dist/; PROGRAMS='toolkit serve'
+	tools/release build '$(VERSION)' $(PROGRAMS)
+
+release-sums release-verify: release-%: ## sums of dist/; verify compares with actions/setup/release
+	tools/release $* '$(VERSION)'
