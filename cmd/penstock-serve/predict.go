@@ -30,7 +30,7 @@ type predictOptions struct {
 func predictCommand() action.Command {
 	var o predictOptions
 	return action.Command{
-		Name: "predict", Program: "penstock-serve",
+		Name: "predict", Program: "penstock-serve", Turn: action.KeepsTurn,
 		Summary: "run models on a split of data sets and keep what they say",
 		Description: `Writes predictions/<data set>/<split>/<model>.parquet to the bucket for every
 model on every data set, which penstock evaluate reads. With --from, the

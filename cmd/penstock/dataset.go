@@ -29,7 +29,7 @@ type datasetOptions struct {
 func datasetCommand() action.Command {
 	var o datasetOptions
 	return action.Command{
-		Name: "dataset", Program: "penstock",
+		Name: "dataset", Program: "penstock", Turn: action.KeepsTurn,
 		Summary: "make the data set of the newest accepted one and a batch",
 		Description: `Reads the batch's table, matches it with the files, quarantines what is bad
 with a reason, preprocesses the images with the code that the server uses,

@@ -24,7 +24,7 @@ type deployOptions struct {
 func deployCommand() action.Command {
 	var o deployOptions
 	return action.Command{
-		Name: "deploy", Program: "penstock",
+		Name: "deploy", Program: "penstock", Turn: action.KeepsTurn,
 		Summary: "make an environment's servers serve a bundle, by digest",
 		Description: `Tells every server of the environment, or of one of its slots, through the
 admin listener to load the bundle, and waits until the public side answers with

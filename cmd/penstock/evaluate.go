@@ -33,7 +33,7 @@ const reportAt = "report_at"
 func evaluateCommand() action.Command {
 	var o evaluateOptions
 	return action.Command{
-		Name: "evaluate", Program: "penstock",
+		Name: "evaluate", Program: "penstock", Turn: action.KeepsTurn,
 		Summary: "measure a model from its predictions, and compare it with the champion",
 		Description: `Reads predictions/<data set>/test/<model>.parquet of the candidate, and with a
 champion those of both models on both data sets, checks that they cover exactly

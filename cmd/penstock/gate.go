@@ -24,7 +24,7 @@ type gateOptions struct {
 func gateCommand() action.Command {
 	var o gateOptions
 	return action.Command{
-		Name: "gate", Program: "penstock",
+		Name: "gate", Program: "penstock", Turn: action.KeepsTurn,
 		Summary: "decide whether a model goes on, by the policy in penstock.yaml",
 		Description: `Stage offline judges the report of evaluate: the first model by the section
 gate.bootstrap, every other one by its proven non-inferiority to the champion on

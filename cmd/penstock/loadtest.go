@@ -40,7 +40,7 @@ type loadtestOptions struct {
 func loadtestCommand() action.Command {
 	var o loadtestOptions
 	return action.Command{
-		Name: "loadtest", Program: "penstock",
+		Name: "loadtest", Program: "penstock", Turn: action.KeepsTurn,
 		Summary: "ask whether staging keeps the promised latency under the expected load",
 		Description: `Sends real images to the environment in an open loop of seeded Poisson arrivals
 and measures each latency from the intended start, so that a queue cannot hide.

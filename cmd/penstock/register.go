@@ -21,7 +21,7 @@ type registerOptions struct {
 func registerCommand() action.Command {
 	var o registerOptions
 	return action.Command{
-		Name: "register", Program: "penstock",
+		Name: "register", Program: "penstock", Turn: action.KeepsTurn,
 		Summary: "make a model version of a bundle that passed the offline gate",
 		Description: `Creates the version of the registered model in MLflow, tagged with the digests
 and the run key, and moves the alias "candidate" to it. A digest that has a

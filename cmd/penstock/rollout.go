@@ -53,7 +53,7 @@ func lineOutputs() []action.Output {
 func rolloutCommand() action.Command {
 	var o rolloutOptions
 	return action.Command{
-		Name: "rollout", Program: "penstock",
+		Name: "rollout", Program: "penstock", Turn: action.EndsTurn,
 		Summary: "bring a gated model to production under the eyes of a judge",
 		Description: `The canary loads the bundle and takes the shares of rollout.steps, one after
 the other. At every look the servers' own counters by digest are compared with

@@ -34,7 +34,7 @@ type trainOptions struct {
 func trainCommand() action.Command {
 	var o trainOptions
 	return action.Command{
-		Name: "train", Program: "penstock",
+		Name: "train", Program: "penstock", Turn: action.KeepsTurn,
 		Summary: "train a model on a data set and publish it as a bundle",
 		Description: `Brings the splits train and val to the local cache, opens a run in MLflow, starts
 the project's trainer (train.command of penstock.yaml) in a process group of its

@@ -31,8 +31,18 @@ type Command struct {
 	Environment []Variable
 	Local       bool          // no composite action is generated
 	StepName    func() string // the step's default name, where it is not the command's
+	Turn        Turn          // whether runs of one project wait for each other here
 	Run         func(ctx context.Context, env *Env) (verdict.Result, error)
 }
+
+// Turn says what a command has to do with the order of a project's runs.
+type Turn int
+
+const (
+	NoTurn    Turn = iota // it may run beside any other
+	KeepsTurn             // it waits for its run's turn; after a pass the run goes on
+	EndsTurn              // it waits for its run's turn and is the run's last
+)
 
 // Output is something a command hands to the jobs after it, by the name that
 // stands in Result.Subjects or Result.Outputs.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ type world struct {
 	out    bytes.Buffer
 	err    bytes.Buffer
 	ledger Ledger
+	turn   Turn
 }
 
 type options struct {
@@ -40,6 +42,7 @@ func (w *world) run(t *testing.T, run func(options) (verdict.Result, error), arg
 			From(&o.from),
 		},
 		Outputs: []Output{{"model", "digest"}},
+		Turn:    w.turn,
 		Run:     func(context.Context, *Env) (verdict.Result, error) { return run(o) },
 	}}}
 	return p.Main(context.Background(), args, &Env{
@@ -182,6 +185,8 @@ func TestAnUnwritableResultFileIsAnErrorNotAPass(t *testing.T) {
 type memory struct {
 	results map[string]verdict.Result
 	fail    error
+	taken   int
+	kept    []bool
 }
 
 func (m *memory) Lookup(_ context.Context, env *Env, step string) (*verdict.Result, error) {
@@ -197,6 +202,36 @@ func (m *memory) Record(_ context.Context, env *Env, step string, r verdict.Resu
 	}
 	m.results[env.Common.Key(step)] = r
 	return nil
+}
+
+func (m *memory) Take(ctx context.Context, _ *Env) (context.Context, func(bool) error, error) {
+	m.taken++
+	return ctx, func(keep bool) error { m.kept = append(m.kept, keep); return nil }, nil
+}
+
+func TestATurnIsKeptOnlyWhereTheRunGoesOn(t *testing.T) {
+	broken := func(options) (verdict.Result, error) { return verdict.Result{}, errors.New("broken") }
+	reject := func(options) (verdict.Result, error) { return verdict.Rejected("worse", "worse"), nil }
+	for name, c := range map[string]struct {
+		turn Turn
+		run  func(options) (verdict.Result, error)
+		want []bool
+	}{
+		"none":              {NoTurn, pass, nil},
+		"pass":              {KeepsTurn, pass, []bool{true}},
+		"reject":            {KeepsTurn, reject, []bool{false}},
+		"error":             {KeepsTurn, broken, []bool{false}},
+		"panic":             {KeepsTurn, func(options) (verdict.Result, error) { panic("boom") }, []bool{false}},
+		"pass of the last":  {EndsTurn, pass, []bool{false}},
+		"error of the last": {EndsTurn, broken, []bool{false}},
+	} {
+		m := &memory{results: map[string]verdict.Result{}}
+		w := world{ledger: m, turn: c.turn}
+		w.run(t, c.run, "gate", "--stage", "x", "--run-key", "k")
+		if !slices.Equal(m.kept, c.want) || m.taken != len(c.want) {
+			t.Errorf("%s: taken %d times, kept %v, want %v", name, m.taken, m.kept, c.want)
+		}
+	}
 }
 
 func TestAStepWithAVerdictIsANoOp(t *testing.T) {

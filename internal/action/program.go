@@ -12,11 +12,15 @@ import (
 	"github.com/penstock-ml/penstock/internal/verdict"
 )
 
-// Ledger keeps the results of a run's steps where the next job finds them.
-// Lookup answers nil where the step has no verdict yet. Record creates once.
+// Ledger keeps the results of a run's steps where the next job finds them, and
+// orders the runs of a project. Lookup answers nil where the step has no verdict
+// yet. Record creates once. Take waits until it is this run's turn; the context
+// it gives ends when the turn is lost, and done ends the step's part of the
+// turn: keep says that the run goes on.
 type Ledger interface {
 	Lookup(ctx context.Context, env *Env, step string) (*verdict.Result, error)
 	Record(ctx context.Context, env *Env, step string, r verdict.Result) error
+	Take(ctx context.Context, env *Env) (turn context.Context, done func(keep bool) error, err error)
 }
 
 // Program is a set of commands under one name.
@@ -138,6 +142,17 @@ func (p Program) work(ctx context.Context, c Command, env *Env, step string) (r 
 		if kept != nil {
 			env.Logf("%s: run %s, attempt %d has this step's verdict already: nothing to do", c.Name, env.Common.RunKey, env.Common.Attempt)
 			return *kept, true, nil
+		}
+		if c.Turn != NoTurn {
+			turn, done, err := p.Ledger.Take(ctx, env)
+			if err != nil {
+				return r, false, err
+			}
+			ctx = turn
+			defer func() {
+				keep := c.Turn == KeepsTurn && err == nil && r.Verdict == verdict.Pass
+				err = errors.Join(err, done(keep))
+			}()
 		}
 	}
 	r, err = c.Run(ctx, env)

@@ -129,7 +129,7 @@ func (w *Workspace) step(ctx context.Context, name string) ([]byte, error) {
 			return data, err
 		}
 	}
-	return nil, fmt.Errorf("run %s has no verdict of a step %s up to attempt %d", w.run.RunKey, name, w.run.Attempt)
+	return nil, fmt.Errorf("run %s has no verdict of a step %s up to attempt %d: %w", w.run.RunKey, name, w.run.Attempt, journal.ErrNotFound)
 }
 
 // Subject joins a flag with what earlier results say of a role ("model",

@@ -32,6 +32,9 @@ func (b *Bucket) Within(scope string) (*Bucket, error) {
 	return &scoped, nil
 }
 
+// Scope is the prefix below which everything is written, empty for the root.
+func (b *Bucket) Scope() string { return b.scope }
+
 // target is where a key is written.
 func (b *Bucket) target(key string) (string, error) {
 	if b.scope != "" && strings.HasPrefix(key, statePrefix) {
