@@ -97,11 +97,13 @@ type Job struct {
 	Started     time.Time // zero where it never started
 	Ended       time.Time
 	Summary     string // Markdown of GITHUB_STEP_SUMMARY, all steps
-	Reason      string // why it did not run, where it did not: hook, labels, condition
+	Reason      string // why it did not run or did not end: hook, labels, time, cancel
+	Log         string // lines that belong to no step, secrets masked
 }
 
 // Step is one step of a job, as it ended.
 type Step struct {
+	id         string // in act
 	Name       string
 	Conclusion string
 	Started    time.Time
