@@ -46,6 +46,7 @@ var table = map[string][]string{
 	"internal/line/loadtest":   {"internal/oip", "internal/openloop", "internal/stat"},
 	"internal/line/rollout":    {"internal/journal", "internal/stat", "internal/line/split", "internal/line/deployment"},
 	"internal/line/traffic":    {"internal/oip", "internal/openloop", "internal/stat"},
+	"internal/line/report":     {"internal/line/*"},
 
 	// One package for each outside system: it speaks the types of the stages.
 	"internal/outside/git":         {"internal/line/*"},
@@ -101,7 +102,7 @@ var table = map[string][]string{
 // rollout both speak of. A stage imports only what comes before it: storage
 // closes the loop, imports never do.
 var order = []string{
-	"intake", "dataset", "training", "evaluation", "gate", "registry", "split", "deployment", "loadtest", "rollout", "traffic",
+	"intake", "dataset", "training", "evaluation", "gate", "registry", "split", "deployment", "loadtest", "rollout", "traffic", "report",
 }
 
 // listed is the part of go list's JSON that the tests read.
