@@ -22,11 +22,14 @@ func doctorCommand() action.Command {
 		Summary: "look at everything the line needs and say what is missing",
 		Description: `Reads penstock.yaml, then asks every server it names: the bucket, with a
 conditional PUT, MLflow, the admin and public sides of every inference server,
-the routers, and looks for the trainer's program. Each question is a check; the
-verdict is reject where one fails, with the remedy in its text. It changes
-nothing but two probe objects, which it removes.`,
+the routers, and looks for the trainer's program. Where a token or an App for
+GitHub is set it asks there too: whether the workflows stand on the default
+branch, what Actions may do, and which self-hosted runners are open to whom.
+Each question is a check; the verdict is reject where one fails, with the
+remedy in its text. Checks that are only listed tell and decide nothing. It
+changes nothing but two probe objects, which it removes.`,
 		Example: "penstock doctor\npenstock doctor --json | jq '.checks[] | select(.verdict != \"pass\")'",
-		Environment: append(append(workspace.StoreVariables(), trackingVariables()...),
+		Environment: append(slices.Concat(workspace.StoreVariables(), trackingVariables(), githubVariables()),
 			adminVariable, routerVariable),
 		Run: runDoctor,
 	}
@@ -36,25 +39,35 @@ nothing but two probe objects, which it removes.`,
 const questionLimit = 15 * time.Second
 
 // question is one thing doctor asks. Its answer is a text for people; an error
-// says what is wrong and what to do.
+// says what is wrong and what to do. A listed one never decides.
 type question struct {
-	name string
-	ask  func(ctx context.Context) (string, error)
+	name   string
+	ask    func(ctx context.Context) (string, error)
+	listed bool
 }
+
+// errNotSeen is the answer to a question that could not be looked into: the
+// check is listed as inconclusive and decides nothing.
+var errNotSeen = errors.New("could not look")
 
 func runDoctor(ctx context.Context, env *action.Env) (verdict.Result, error) {
 	w, err := workspace.Open(env)
 	if err != nil {
 		return verdict.Result{}, err
 	}
-	questions := slices.Concat(storeQuestions(w), trackingQuestions(env, w), hostQuestions(env, w), trainerQuestions(w))
+	questions := slices.Concat(storeQuestions(w), trackingQuestions(env, w), hostQuestions(env, w), trainerQuestions(w), githubQuestions(env))
 	r := verdict.Passed("everything the line needs is there")
 	r.Checks = answers(ctx, questions)
 	if err := ctx.Err(); err != nil {
 		return r, err
 	}
+	for _, c := range r.Checks {
+		if !c.Required && c.Verdict == verdict.Reject {
+			r.Warnings = append(r.Warnings, c.Name+": "+c.Text)
+		}
+	}
 	if r.Verdict = verdict.Join(r.Checks); r.Verdict != verdict.Pass {
-		first := slices.IndexFunc(r.Checks, func(c verdict.Check) bool { return c.Verdict != verdict.Pass })
+		first := slices.IndexFunc(r.Checks, func(c verdict.Check) bool { return c.Required && c.Verdict != verdict.Pass })
 		r.Reason = verdict.Reason{Code: "unhealthy", Text: r.Checks[first].Name + ": " + r.Checks[first].Text}
 	}
 	return r, nil
@@ -76,18 +89,21 @@ func answer(ctx context.Context, q question) verdict.Check {
 	ctx, cancel := context.WithTimeout(ctx, questionLimit)
 	defer cancel()
 	text, err := q.ask(ctx)
-	if err != nil {
-		return verdict.Check{Name: q.name, Verdict: verdict.Reject, Required: true, Text: err.Error()}
+	switch {
+	case errors.Is(err, errNotSeen):
+		return verdict.Check{Name: q.name, Verdict: verdict.Inconclusive, Text: err.Error()}
+	case err != nil:
+		return verdict.Check{Name: q.name, Verdict: verdict.Reject, Required: !q.listed, Text: err.Error()}
 	}
-	return verdict.Check{Name: q.name, Verdict: verdict.Pass, Required: true, Text: text}
+	return verdict.Check{Name: q.name, Verdict: verdict.Pass, Required: !q.listed, Text: text}
 }
 
 func storeQuestions(w *workspace.Workspace) []question {
 	return []question{
-		{"bucket", func(ctx context.Context) (string, error) {
+		{name: "bucket", ask: func(ctx context.Context) (string, error) {
 			return w.Bucket.Endpoint() + "/" + w.Bucket.Name(), w.Bucket.Ping(ctx)
 		}},
-		{"conditional PUT", func(ctx context.Context) (string, error) {
+		{name: "conditional PUT", ask: func(ctx context.Context) (string, error) {
 			return "If-None-Match and If-Match are honoured", w.Bucket.CheckConditional(ctx)
 		}},
 	}
@@ -95,7 +111,7 @@ func storeQuestions(w *workspace.Workspace) []question {
 
 func trackingQuestions(env *action.Env, w *workspace.Workspace) []question {
 	return []question{
-		{"mlflow", func(ctx context.Context) (string, error) {
+		{name: "mlflow", ask: func(ctx context.Context) (string, error) {
 			client, err := openTracking(env)
 			if err != nil {
 				return "", err
@@ -103,7 +119,7 @@ func trackingQuestions(env *action.Env, w *workspace.Workspace) []question {
 			version, err := client.Ping(ctx)
 			return "version " + version, err
 		}},
-		{"champion", func(ctx context.Context) (string, error) {
+		{name: "champion", ask: func(ctx context.Context) (string, error) {
 			models, err := openRegistry(env, w)
 			if err != nil {
 				return "", err
@@ -123,7 +139,7 @@ func hostQuestions(env *action.Env, w *workspace.Workspace) []question {
 	for _, name := range w.Project.EnvironmentNames() {
 		e := w.Project.Environments[name]
 		for _, s := range e.Servers {
-			questions = append(questions, question{name + "/" + s.Slot, func(ctx context.Context) (string, error) {
+			questions = append(questions, question{name: name + "/" + s.Slot, ask: func(ctx context.Context) (string, error) {
 				status, err := client.Status(ctx, s, w.Project.Name)
 				if err == nil && status.Digest == "" {
 					return "answers, no model yet", nil
@@ -132,7 +148,7 @@ func hostQuestions(env *action.Env, w *workspace.Workspace) []question {
 			}})
 		}
 		for _, router := range e.Routers {
-			questions = append(questions, question{name + "/router", func(ctx context.Context) (string, error) {
+			questions = append(questions, question{name: name + "/router", ask: func(ctx context.Context) (string, error) {
 				split, err := client.Split(ctx, deployment.Router(router))
 				return fmt.Sprintf("canary has %.2f%%", float64(split.CanaryBP)/100), err
 			}})
@@ -142,7 +158,7 @@ func hostQuestions(env *action.Env, w *workspace.Workspace) []question {
 }
 
 func trainerQuestions(w *workspace.Workspace) []question {
-	return []question{{"trainer", func(context.Context) (string, error) {
+	return []question{{name: "trainer", ask: func(context.Context) (string, error) {
 		path, err := exec.LookPath(w.Project.Train.Command[0])
 		if err != nil {
 			return "", fmt.Errorf("train.command: %w; install it, or run doctor where training runs", err)

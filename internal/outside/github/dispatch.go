@@ -2,7 +2,6 @@ package github
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -75,7 +74,7 @@ func (c *Client) dispatch(ctx context.Context, workflow, runName string, named b
 			c.settled(workflow, runName)
 			return 0, nil
 		case lost != nil:
-			return 0, errors.Join(err, lost)
+			return 0, fmt.Errorf("%w; %w", err, lost)
 		case try == dispatchTries:
 			return 0, fmt.Errorf("%w; the list shows that %d dispatches of %q started nothing", err, try, runName)
 		}

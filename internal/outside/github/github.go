@@ -42,6 +42,9 @@ const (
 // ErrNoCredentials means that neither a token nor an App is set.
 var ErrNoCredentials = errors.New("no credentials for GitHub: set " + TokenVariable + ", or " + AppVariable + " and " + KeyVariable)
 
+// ErrNoRepository means that no repository is named.
+var ErrNoRepository = errors.New("no repository on GitHub is named: set " + RepositoryVariable + " to owner/name")
+
 // Settings say where GitHub is and who asks: Token, or App and Key.
 type Settings struct {
 	API        string // base URL; empty means https://api.github.com
@@ -85,6 +88,9 @@ type Client struct {
 
 // New checks the settings; it makes no call.
 func New(s Settings) (*Client, error) {
+	if s.Token == "" && s.App == "" && s.Key == "" {
+		return nil, ErrNoCredentials
+	}
 	owner, name, err := splitRepository(s.Repository)
 	if err != nil {
 		return nil, err
@@ -123,8 +129,6 @@ func (c *Client) open(s Settings, base *url.URL) (api, app *gh.Client, err error
 		return g, nil
 	}
 	switch {
-	case s.App == "" && s.Key == "" && s.Token == "":
-		return nil, nil, ErrNoCredentials
 	case s.App == "" && s.Key == "":
 		api, err = client(token(s.Token))
 		return api, nil, err
@@ -151,6 +155,9 @@ func (c *Client) API() string { return strings.TrimSuffix(c.api.BaseURL.Redacted
 var repositoryPattern = regexp.MustCompile(`^([A-Za-z0-9-]+(?:_[A-Za-z0-9]+)?)/([A-Za-z0-9._-]+)$`)
 
 func splitRepository(s string) (owner, name string, err error) {
+	if s == "" {
+		return "", "", ErrNoRepository
+	}
 	parts := repositoryPattern.FindStringSubmatch(s)
 	if parts == nil || parts[2] == "." || parts[2] == ".." {
 		return "", "", fmt.Errorf("%s=%q names no repository: set it to owner/name", RepositoryVariable, s)

@@ -101,7 +101,7 @@ func (c *Client) Cancel(ctx context.Context, id int64) error {
 	run, readErr := c.Run(ctx, id)
 	switch {
 	case readErr != nil:
-		return errors.Join(err, readErr)
+		return fmt.Errorf("%w; %w", err, readErr)
 	case run.Conclusion == "cancelled":
 		return nil
 	case run.Status == "completed":
