@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 
 	"github.com/urfave/cli/v2"
@@ -27,9 +26,6 @@ func demoCommand() *cli.Command {
 			&cli.BoolFlag{Name: "keep", Usage: "leave the stack up"},
 		},
 		Action: func(c *cli.Context) error {
-			if way := c.String("way"); way != "terminal" {
-				return fmt.Errorf("%w: --way %q: this version knows terminal", errUsage, way)
-			}
 			bin := c.String("programs")
 			if bin == "" {
 				var err error
@@ -39,7 +35,7 @@ func demoCommand() *cli.Command {
 			}
 			return demo.Run(c.Context, demo.Options{
 				Root: c.String("root"), Dir: c.String("dir"), Bin: bin,
-				Data: c.String("data"), Until: c.String("until"), Keep: c.Bool("keep"), Out: os.Stdout,
+				Data: c.String("data"), Way: c.String("way"), Until: c.String("until"), Keep: c.Bool("keep"), Out: os.Stdout,
 			})
 		},
 	}

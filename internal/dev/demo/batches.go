@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -103,25 +102,4 @@ func (d *demo) upload(ctx context.Context, dir string) error {
 		return err
 	}
 	return d.bucket.Upload(ctx, prefix+marker, filepath.Join(dir, marker))
-}
-
-// land uploads batch n and waits until the watcher hands it over.
-func (d *demo) land(ctx context.Context, n int) (string, error) {
-	dir, err := d.batch(ctx, n)
-	if err != nil {
-		return "", err
-	}
-	started := d.now()
-	if err := d.upload(ctx, dir); err != nil {
-		return "", err
-	}
-	b, err := d.batches.next(ctx, handOverLimit)
-	if err != nil {
-		return "", err
-	}
-	if !strings.Contains(b.Prefix, filepath.Base(dir)) {
-		return "", fmt.Errorf("the watcher handed over %s, not %s", b.Prefix, filepath.Base(dir))
-	}
-	d.say("    %-13s %-12s %5.1f s  batch %.12s", "watch", "pass", d.now().Sub(started).Seconds(), b.Key)
-	return b.Key, nil
 }

@@ -29,6 +29,7 @@ type Options struct {
 	Dir   string // everything the demo writes, .penstock/demo
 	Bin   string // folder of the programs
 	Data  string // folder of the real X-ray images; empty: synthetic ones
+	Way   string // Terminal or Workflows: who drives the line; empty: Terminal
 	Until string // name of the last step to play; empty: all
 	Keep  bool   // leave the stack up
 	Out   io.Writer
@@ -43,8 +44,7 @@ type demo struct {
 	project  project.Project
 	bucket   *objectstore.Bucket
 	programs programs
-	batches  *dispatcher
-	watcher  *resident
+	driver   driver
 	live     *traffic
 	registry *registry.Registry
 	champion subject // after the step before
@@ -62,6 +62,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	if err := d.clean(); err != nil {
+		return err
+	}
+	if d.driver, err = d.choose(); err != nil {
 		return err
 	}
 	steps, err := d.steps()
@@ -145,11 +148,7 @@ func (d *demo) up(ctx context.Context) error {
 	if err := d.makeProject(ctx); err != nil {
 		return err
 	}
-	if d.batches, err = startDispatcher(); err != nil {
-		return err
-	}
-	d.watcher, err = d.programs.start("penstock", "watch", "watch", "--interval", "1s", "--webhook", d.batches.url)
-	if err != nil {
+	if err := d.driver.begin(ctx); err != nil {
 		return err
 	}
 	d.note(Step{Name: "up", Verdict: "pass", Reason: "all servers answer", Seconds: d.now().Sub(started).Seconds()})
@@ -160,13 +159,7 @@ func (d *demo) up(ctx context.Context) error {
 // failure.
 func (d *demo) end(failure error) error {
 	var errs []error
-	if d.watcher != nil {
-		errs = append(errs, d.watcher.stop())
-	}
-	if d.batches != nil {
-		errs = append(errs, d.batches.close())
-	}
-	errs = append(errs, d.stopTraffic())
+	errs = append(errs, d.driver.end(), d.stopTraffic())
 	errs = append(errs, d.summarise(errors.Join(append(errs, failure)...)))
 	if d.Keep && d.stack != nil {
 		d.say("The stack is up (%s). End it with: bin/penstock-dev down --dir %s", d.stack.Endpoints.Production, filepath.Join(d.Dir, "stack"))

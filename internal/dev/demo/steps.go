@@ -52,20 +52,14 @@ func (d *demo) play(ctx context.Context, name string, run func(ctx context.Conte
 	return s, o, nil
 }
 
-// landAndDrive lands a batch and drives the line over it.
-func (d *demo) landAndDrive(n int) func(context.Context) (outcome, error) {
-	return func(ctx context.Context) (outcome, error) {
-		key, err := d.land(ctx, n)
-		if err != nil {
-			return outcome{}, err
-		}
-		return d.drive(ctx, key, 1, d.lineOf(key))
-	}
+// task has the driver do one.
+func (d *demo) task(t task) func(context.Context) (outcome, error) {
+	return func(ctx context.Context) (outcome, error) { return d.driver.run(ctx, t) }
 }
 
 // firstBatch: the first model ever reaches production.
 func (d *demo) firstBatch(ctx context.Context) error {
-	s, o, err := d.play(ctx, "first batch", d.landAndDrive(1))
+	s, o, err := d.play(ctx, "first batch", d.task(task{kind: landBatch, batch: 1}))
 	if err != nil {
 		return err
 	}
@@ -86,7 +80,7 @@ func (d *demo) secondBatch(ctx context.Context) error {
 	if d.live, err = d.startTraffic("send-live", images); err != nil {
 		return err
 	}
-	s, o, err := d.play(ctx, "second batch", d.landAndDrive(2))
+	s, o, err := d.play(ctx, "second batch", d.task(task{kind: landBatch, batch: 2}))
 	if err != nil {
 		return err
 	}
@@ -123,9 +117,7 @@ func (d *demo) backAndForward(ctx context.Context) error {
 		return nil
 	}
 	newer := d.champion.model
-	s, _, err := d.play(ctx, "rollback", func(ctx context.Context) (outcome, error) {
-		return d.drive(ctx, d.second.runKey, 1, []step{{"penstock", "rollback", []string{"rollback"}}})
-	})
+	s, _, err := d.play(ctx, "rollback", d.task(task{kind: goBack}))
 	if err != nil {
 		return err
 	}
@@ -134,10 +126,7 @@ func (d *demo) backAndForward(ctx context.Context) error {
 		"the rollback to bring %s back without a failed request; production is %s, %d failed", older, s.Production.After, s.Requests.Failed); err != nil {
 		return err
 	}
-	from := d.fromResults(d.second.runKey, 1)
-	s, _, err = d.play(ctx, "forward again", func(ctx context.Context) (outcome, error) {
-		return d.drive(ctx, d.second.runKey, 2, []step{{"penstock", "rollout", append([]string{"rollout"}, from("gate-release")...)}})
-	})
+	s, _, err = d.play(ctx, "forward again", d.task(task{kind: goForward}))
 	if err != nil {
 		return err
 	}
@@ -148,7 +137,7 @@ func (d *demo) backAndForward(ctx context.Context) error {
 // shuffledLabels: a batch twice the size of all data so far, its labels dealt
 // out anew, must not become a model in production.
 func (d *demo) shuffledLabels(ctx context.Context) error {
-	s, o, err := d.play(ctx, "shuffled labels", d.landAndDrive(3))
+	s, o, err := d.play(ctx, "shuffled labels", d.task(task{kind: landBatch, batch: 3}))
 	if err != nil {
 		return err
 	}
