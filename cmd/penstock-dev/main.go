@@ -47,7 +47,7 @@ func app() *cli.App {
 }
 
 func commands() []*cli.Command {
-	return []*cli.Command{demoCommand(), upCommand(), statusCommand(), downCommand()}
+	return []*cli.Command{demoCommand(), hubCommand(), upCommand(), statusCommand(), downCommand()}
 }
 
 // errUsage marks the caller's mistake.

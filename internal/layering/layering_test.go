@@ -69,11 +69,13 @@ var table = map[string][]string{
 	"serve/admin":   {"internal/bundle", "internal/oip", "serve/host"},
 
 	// The laptop: only penstock-dev and tests.
-	"internal/dev/actrun":     {"internal/dev/process"},
-	"internal/dev/process":    {},
-	"internal/dev/servertest": {"internal/dev/process"},
-	"internal/dev/stack":      {"internal/dev/process", "internal/outside/*"},
-	"internal/dev/demo":       {"internal/dev/*", "internal/bundle", "internal/project", "internal/line/*", "internal/outside/*"},
+	"internal/dev/actrun":      {"internal/dev/process"},
+	"internal/dev/hub":         {"internal/dev/actrun", "internal/dev/hub/*"},
+	"internal/dev/hub/trigger": {},
+	"internal/dev/process":     {},
+	"internal/dev/servertest":  {"internal/dev/process"},
+	"internal/dev/stack":       {"internal/dev/process", "internal/outside/*"},
+	"internal/dev/demo":        {"internal/dev/*", "internal/bundle", "internal/project", "internal/line/*", "internal/outside/*"},
 
 	// Helpers that only tests import.
 	"internal/action/actiontest":           {"internal/action"},
