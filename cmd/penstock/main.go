@@ -37,11 +37,13 @@ func program() action.Program {
 // commands are listed in the order of the loop.
 func commands() []action.Command {
 	return []action.Command{
+		initCommand(),
 		watchCommand(),
 		datasetCommand(),
 		trainCommand(),
 		evaluateCommand(),
 		gateCommand(),
+		commentCommand(),
 		registerCommand(),
 		resolveCommand(),
 		deployCommand(),
@@ -50,6 +52,7 @@ func commands() []action.Command {
 		rollbackCommand(),
 		routerCommand(),
 		sendLiveCommand(),
+		admitCommand(),
 		doctorCommand(),
 	}
 }

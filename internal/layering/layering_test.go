@@ -26,6 +26,7 @@ var table = map[string][]string{
 	// What several stand on.
 	"internal/verdict":     {},
 	"internal/action":      {},
+	"internal/admission":   {},
 	"internal/bundle":      {},
 	"internal/imaging":     {},
 	"internal/journal":     {},
@@ -60,6 +61,10 @@ var table = map[string][]string{
 	"internal/project":   {"internal/bundle", "internal/line/*"},
 	"internal/workspace": {"internal/action", "internal/journal", "internal/outside/objectstore", "internal/project"},
 
+	// What init lays into a repository: the project's own files, and how.
+	"github.com/penstock-ml/penstock": {},
+	"internal/scaffold":               {},
+
 	// The server: toolkit and server meet on the wire, in the bundle and in the
 	// predictions file.
 	"serve/model":   {"internal/bundle", "internal/imaging"},
@@ -86,8 +91,8 @@ var table = map[string][]string{
 
 	// The programs.
 	"cmd/penstock": {
-		"internal/action", "internal/bundle", "internal/imaging", "internal/journal", "internal/openloop",
-		"internal/predictions", "internal/project", "internal/workspace", "internal/line/*", "internal/outside/*",
+		"internal/action", "internal/admission", "internal/bundle", "internal/imaging", "internal/journal", "internal/openloop",
+		"internal/predictions", "internal/project", "internal/scaffold", "internal/workspace", "internal/line/*", "internal/outside/*",
 	},
 	"cmd/penstock-serve": {
 		"internal/action", "internal/bundle", "internal/imaging", "internal/journal", "internal/predictions",
@@ -95,6 +100,7 @@ var table = map[string][]string{
 	},
 	"cmd/penstock-dev": {"internal/dev/*"},
 
+	"tests/audit": {},
 	"tests/bench": {},
 	"tests/loop":  {},
 	"tests/xray":  {},
