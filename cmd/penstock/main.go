@@ -53,6 +53,7 @@ func commands() []action.Command {
 		routerCommand(),
 		sendLiveCommand(),
 		admitCommand(),
+		admitCommand(),
 		doctorCommand(),
 	}
 }

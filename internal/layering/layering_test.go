@@ -27,6 +27,7 @@ var table = map[string][]string{
 	"internal/verdict":     {},
 	"internal/action":      {},
 	"internal/admission":   {},
+	"internal/admission":   {},
 	"internal/bundle":      {},
 	"internal/imaging":     {},
 	"internal/journal":     {},
