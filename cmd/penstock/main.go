@@ -53,7 +53,6 @@ func commands() []action.Command {
 		routerCommand(),
 		sendLiveCommand(),
 		admitCommand(),
-		admitCommand(),
 		doctorCommand(),
 	}
 }

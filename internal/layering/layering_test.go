@@ -27,7 +27,6 @@ var table = map[string][]string{
 	"internal/verdict":     {},
 	"internal/action":      {},
 	"internal/admission":   {},
-	"internal/admission":   {},
 	"internal/bundle":      {},
 	"internal/imaging":     {},
 	"internal/journal":     {},
