@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -32,12 +33,48 @@ func offered(labels, offer []string) bool {
 	return true
 }
 
-// maybeSelfHosted is true also where an expression decides: the hook of a
-// runner does not know what it may be spared.
-func maybeSelfHosted(labels []string) bool {
-	return slices.ContainsFunc(labels, func(l string) bool {
-		return strings.EqualFold(l, "self-hosted") || strings.Contains(l, "${{")
+// maybeSelfHosted is true also where an expression decides that cannot be read
+// here: the hook of a runner does not know what it may be spared. Values of a
+// matrix can be read.
+func (n *node) maybeSelfHosted() bool {
+	return slices.ContainsFunc(n.plan.RunsOn, func(label string) bool {
+		if !strings.Contains(label, "${{") {
+			return strings.EqualFold(label, "self-hosted")
+		}
+		m := ofMatrix.FindStringSubmatch(label)
+		if m == nil {
+			return true
+		}
+		values := n.matrix(m[1])
+		return len(values) == 0 || slices.ContainsFunc(values, func(v string) bool {
+			return strings.EqualFold(v, "self-hosted") || strings.Contains(v, "${{")
+		})
 	})
+}
+
+var ofMatrix = regexp.MustCompile(`^\$\{\{\s*matrix\.([A-Za-z0-9_-]+)\s*\}\}$`)
+
+// matrix lists what the job's matrix may give a name; nothing where that is not
+// plain text.
+func (n *node) matrix(name string) []string {
+	strategy, _ := n.raw["strategy"].(map[string]any)
+	matrix, _ := strategy["matrix"].(map[string]any)
+	all, _ := matrix[name].([]any)
+	include, _ := matrix["include"].([]any)
+	for _, item := range include {
+		if row, _ := item.(map[string]any); row[name] != nil {
+			all = append(slices.Clone(all), row[name])
+		}
+	}
+	var values []string
+	for _, v := range all {
+		text, ok := v.(string)
+		if !ok {
+			return nil
+		}
+		values = append(values, text)
+	}
+	return values
 }
 
 // admit decides for every job whether it may run here: whether its labels are
@@ -53,7 +90,7 @@ func (r *run) admit(ctx context.Context, f *flow) error {
 				strings.Join(n.plan.RunsOn, ", "), strings.Join(offer, ", "))}
 			continue
 		}
-		if r.spec.Hook == "" || !maybeSelfHosted(n.plan.RunsOn) {
+		if r.spec.Hook == "" || !n.maybeSelfHosted() {
 			continue
 		}
 		var err error

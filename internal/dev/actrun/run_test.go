@@ -2,9 +2,11 @@ package actrun_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -414,6 +416,40 @@ jobs:
 	data, err := os.ReadFile(asked)
 	if want := "private someone/chest/.github/workflows/w.yml@refs/heads/main \n" + string(s.Payload); err != nil || string(data) != want {
 		t.Errorf("the hook saw %q, %v; want %q", data, err, want)
+	}
+}
+
+// Of a matrix of runners the hosted ones are none of the hook's business.
+func TestRunReadsTheLabelsOfAMatrix(t *testing.T) {
+	const workflow = `
+on: push
+jobs:
+  build:
+    strategy:
+      matrix:
+        include: [{runner: ubuntu-24.04}, {runner: %s}]
+    runs-on: ${{ matrix.runner }}
+    steps:
+      - run: echo fine
+`
+	hook := filepath.Join(t.TempDir(), "hook.sh")
+	if err := os.WriteFile(hook, []byte("echo no; exit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for runner, want := range map[string][]string{
+		"ubuntu-24.04-arm": {"success", "queued"}, // act would have it skipped
+		"self-hosted":      {"failure", "failure"},
+	} {
+		s := spec(t, fmt.Sprintf(workflow, runner))
+		s.Hook, s.Labels = hook, []string{"self-hosted"}
+		result, _ := run(t, s)
+		var got []string
+		for _, j := range result.Jobs {
+			got = append(got, j.Conclusion)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", runner, got, want)
+		}
 	}
 }
 
