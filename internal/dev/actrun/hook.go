@@ -18,10 +18,11 @@ import (
 // for.
 var hosted = []string{"ubuntu-latest", "ubuntu-24.04", "ubuntu-22.04"}
 
-// offered says whether one runner has all the labels, as GitHub asks. Labels
-// that are expressions are left to act.
-func offered(labels, offer []string) bool {
-	for _, label := range labels {
+// offered says whether one runner has all the labels, as GitHub asks. Of a
+// matrix all values must be on offer: act would run all its jobs by the first
+// one's label. Labels that are other expressions are left to act.
+func (n *node) offered(offer []string) bool {
+	for _, label := range n.labels() {
 		if strings.Contains(label, "${{") {
 			continue
 		}
@@ -34,22 +35,26 @@ func offered(labels, offer []string) bool {
 }
 
 // maybeSelfHosted is true also where an expression decides that cannot be read
-// here: the hook of a runner does not know what it may be spared. Values of a
-// matrix can be read.
+// here: the hook of a runner does not know what it may be spared.
 func (n *node) maybeSelfHosted() bool {
-	return slices.ContainsFunc(n.plan.RunsOn, func(label string) bool {
-		if !strings.Contains(label, "${{") {
-			return strings.EqualFold(label, "self-hosted")
-		}
-		m := ofMatrix.FindStringSubmatch(label)
-		if m == nil {
-			return true
-		}
-		values := n.matrix(m[1])
-		return len(values) == 0 || slices.ContainsFunc(values, func(v string) bool {
-			return strings.EqualFold(v, "self-hosted") || strings.Contains(v, "${{")
-		})
+	return slices.ContainsFunc(n.labels(), func(label string) bool {
+		return strings.EqualFold(label, "self-hosted") || strings.Contains(label, "${{")
 	})
+}
+
+// labels are those of runs-on, with a matrix's values in its place.
+func (n *node) labels() []string {
+	var all []string
+	for _, label := range n.plan.RunsOn {
+		if m := ofMatrix.FindStringSubmatch(label); m != nil {
+			if values := n.matrix(m[1]); len(values) > 0 {
+				all = append(all, values...)
+				continue
+			}
+		}
+		all = append(all, label)
+	}
+	return all
 }
 
 var ofMatrix = regexp.MustCompile(`^\$\{\{\s*matrix\.([A-Za-z0-9_-]+)\s*\}\}$`)
@@ -85,9 +90,9 @@ func (n *node) matrix(name string) []string {
 func (r *run) admit(ctx context.Context, f *flow) error {
 	offer := slices.Concat(hosted, r.spec.Labels)
 	for _, n := range f.leaves() {
-		if !offered(n.plan.RunsOn, offer) {
+		if !n.offered(offer) {
 			n.verdict = refusal{conclusion: Queued, reason: fmt.Sprintf("no runner offers %s (on offer: %s)",
-				strings.Join(n.plan.RunsOn, ", "), strings.Join(offer, ", "))}
+				strings.Join(n.labels(), ", "), strings.Join(offer, ", "))}
 			continue
 		}
 		if r.spec.Hook == "" || !n.maybeSelfHosted() {

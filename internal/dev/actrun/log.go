@@ -56,7 +56,6 @@ type book struct {
 type open struct {
 	Job
 	node    *node
-	matrix  string // act's name
 	running *Step
 	told    []summary
 	expired atomic.Bool // its time was up
