@@ -437,7 +437,7 @@ jobs:
 		t.Fatal(err)
 	}
 	for runner, want := range map[string][]string{
-		"ubuntu-24.04-arm": {"queued"}, // one of two is not on offer; act would run both
+		"ubuntu-24.04-arm": {"queued", "queued"}, // one of two is not on offer; act would run both
 		"self-hosted":      {"failure", "failure"},
 	} {
 		s := spec(t, fmt.Sprintf(workflow, runner))
