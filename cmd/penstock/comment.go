@@ -66,11 +66,7 @@ penstock comment --from-artifact comment                                    # in
 			{Name: "outcome", Description: "created, updated or unchanged; written where an artifact was asked for"},
 			{Name: "says", Description: "the verdict that the comment tells"},
 		},
-		Environment: append(append([]action.Variable{
-			{Name: github.TokenVariable, Description: "token with pull-requests: write", Secret: true},
-			{Name: github.RepositoryVariable, Description: "owner/name, set by Actions"},
-			{Name: github.APIVariable, Description: "address of GitHub's API, set by Actions"},
-		}, workspace.StoreVariables()...), trackingVariables()[0]),
+		Environment: append(append(githubVariables(), workspace.StoreVariables()...), trackingVariables()[0]),
 		Run: func(ctx context.Context, env *action.Env) (verdict.Result, error) {
 			return runComment(ctx, env, o)
 		},
@@ -112,9 +108,9 @@ func runComment(ctx context.Context, env *action.Env, o commentOptions) (verdict
 // keepComment renders the facts, keeps the comment, and puts what found no
 // room into the step summary.
 func keepComment(ctx context.Context, env *action.Env, facts report.Facts, pullRequest int) (verdict.Result, error) {
-	client, err := github.FromEnv(env.Getenv)
+	client, err := openGitHub(env)
 	if err != nil {
-		return verdict.Result{}, verdict.Coded("credentials", err)
+		return verdict.Result{}, err
 	}
 	login, err := client.Viewer(ctx)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/penstock-ml/penstock/internal/action"
 	"github.com/penstock-ml/penstock/internal/line/report"
-	"github.com/penstock-ml/penstock/internal/outside/github"
 	"github.com/penstock-ml/penstock/internal/verdict"
 )
 
@@ -31,9 +30,9 @@ func (o commentOptions) forOther(ctx context.Context, env *action.Env, projectNa
 	if err != nil {
 		return verdict.Result{}, verdict.Coded("bad-artifact", err)
 	}
-	client, err := github.FromEnv(env.Getenv)
+	client, err := openGitHub(env)
 	if err != nil {
-		return verdict.Result{}, verdict.Coded("credentials", err)
+		return verdict.Result{}, err
 	}
 	pull, err := client.PullRequest(ctx, number)
 	if err != nil {

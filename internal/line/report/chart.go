@@ -18,6 +18,10 @@ const (
 	chartPadding = 130
 )
 
+// palette is the candidate's blue and the champion's orange, which colour-blind
+// people tell apart (Okabe and Ito 2008).
+const palette = "#56B4E9,#D55E00"
+
 // bar is one label of a chart: the candidate's AUROC, the champion's, and by
 // how much it should be in the chart where not all labels find room.
 type bar struct {
@@ -71,7 +75,7 @@ func chart(bars []bar, compared bool) string {
 	}
 	var b strings.Builder
 	b.WriteString("```mermaid\n")
-	fmt.Fprintf(&b, "%%%%{init: {\"xyChart\": {\"width\": 860, \"height\": %d, \"chartOrientation\": \"horizontal\"}}}%%%%\n", chartPadding+barHeight*len(bars))
+	fmt.Fprintf(&b, "%%%%{init: {\"xyChart\": {\"width\": 860, \"height\": %d, \"chartOrientation\": \"horizontal\"}, \"themeVariables\": {\"xyChart\": {\"plotColorPalette\": %q}}}}%%%%\n", chartPadding+barHeight*len(bars), palette)
 	b.WriteString("xychart-beta\n")
 	fmt.Fprintf(&b, "    title \"%s\"\n", strings.ReplaceAll(title, ";", ","))
 	fmt.Fprintf(&b, "    x-axis [%s]\n", strings.Join(barNames(bars), ", "))

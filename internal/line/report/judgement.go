@@ -11,7 +11,7 @@ import (
 func against(r evaluation.Report) string {
 	c := r.Comparison
 	var b strings.Builder
-	fmt.Fprintf(&b, "On the champion's %d test rows of %d groups; %s.\n\n", c.Rows, c.Groups, intervals(r.Settings))
+	fmt.Fprintf(&b, "On the champion's %d test rows of %d groups; %s. A difference in bold has zero outside its interval.\n\n", c.Rows, c.Groups, intervals(r.Settings))
 	b.WriteString("| | candidate | champion | candidate - champion | on |\n|---|---|---|---|---|\n")
 	fmt.Fprintf(&b, "| macro AUROC over %d of %d labels | %s | %s | %s | %s |\n", len(c.Evaluable), len(r.Labels),
 		metric(c.Candidate), metric(c.Champion), difference(c.Difference), size(c.Rows, c.Groups))
@@ -29,11 +29,11 @@ func against(r evaluation.Report) string {
 func labelDifferences(c evaluation.Comparison) string {
 	var rows []string
 	for _, l := range byMagnitude(c.Labels, func(l evaluation.Difference) evaluation.Metric { return l.Difference }) {
-		note := ""
+		moved, note := difference(l.Difference), ""
 		if !l.Evaluable {
-			note = ", too few to count"
+			moved, note = strings.ReplaceAll(moved, "**", ""), ", too few to count"
 		}
-		rows = append(rows, fmt.Sprintf("| %s | %s | %s | %s | %s%s |\n", code(l.Name), metric(l.Candidate), metric(l.Champion), difference(l.Difference), evidence(l.Counts), note))
+		rows = append(rows, fmt.Sprintf("| %s | %s | %s | %s | %s%s |\n", code(l.Name), metric(l.Candidate), metric(l.Champion), moved, evidence(l.Counts), note))
 	}
 	return table("| label | candidate | champion | candidate - champion | positive rows (groups) of all |\n|---|---|---|---|---|\n", rows)
 }

@@ -157,7 +157,7 @@ func TestNothingFromDataBecomesMoreThanText(t *testing.T) {
 }
 
 // chartLine is every line that a chart of ours has.
-var chartLine = regexp.MustCompile(`^(xychart-beta|%%\{init: \{"xyChart": \{"width": \d+, "height": \d+, "chartOrientation": "horizontal"\}\}\}%%|    title "[\p{L}\p{N} :,]+"|    x-axis \["[\p{L}\p{N} _.()+-]+"(, "[\p{L}\p{N} _.()+-]+")*\]|    y-axis "AUROC" 0\.\d00 --> 1|    (bar|line) \[\d\.\d{3}(, \d\.\d{3})*\])$`)
+var chartLine = regexp.MustCompile(`^(xychart-beta|%%\{init: \{"xyChart": \{"width": \d+, "height": \d+, "chartOrientation": "horizontal"\}, "themeVariables": \{"xyChart": \{"plotColorPalette": "#56B4E9,#D55E00"\}\}\}\}%%|    title "[\p{L}\p{N} :,]+"|    x-axis \["[\p{L}\p{N} _.()+-]+"(, "[\p{L}\p{N} _.()+-]+")*\]|    y-axis "AUROC" 0\.\d00 --> 1|    (bar|line) \[\d\.\d{3}(, \d\.\d{3})*\])$`)
 
 func validChart(t *testing.T, name, body string) {
 	t.Helper()
@@ -170,6 +170,17 @@ func validChart(t *testing.T, name, body string) {
 	for line := range strings.SplitSeq(chart, "\n") {
 		if !chartLine.MatchString(line) {
 			t.Errorf("%.60q: chart line %q", name, line)
+		}
+	}
+}
+
+func TestADifferenceWithoutEvidenceIsNotBold(t *testing.T) {
+	body := Render(factsOf(benign()))
+	for label, bold := range map[string]bool{"Mass": true, "Pleural_Thickening": false} {
+		_, row, found := strings.Cut(body, "\n| `"+label+"` | ")
+		row, _, _ = strings.Cut(row, "\n")
+		if !found || strings.Contains(row, "**") != bold {
+			t.Errorf("%s: %q", label, row)
 		}
 	}
 }

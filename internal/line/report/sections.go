@@ -12,6 +12,9 @@ import (
 	"github.com/penstock-ml/penstock/internal/verdict"
 )
 
+// unbroken is a space at which no line ends.
+const unbroken = "\u00A0"
+
 // openRows is how many rows of a long table are shown before the rest is
 // folded away.
 const openRows = 10
@@ -127,7 +130,7 @@ func checkInterval(i *verdict.Interval) string {
 		}
 		return figure(*x)
 	}
-	return fmt.Sprintf("[%s, %s] %s%%", end(i.Low), end(i.High), figure(100*i.Level))
+	return fmt.Sprintf("[%s,%s%s]%s%s%%", end(i.Low), unbroken, end(i.High), unbroken, figure(100*i.Level))
 }
 
 // figure writes a number of any unit with four digits.
@@ -184,7 +187,7 @@ func ends(m evaluation.Metric, write func(float64) string) string {
 	if m.Low == nil || m.High == nil {
 		return ""
 	}
-	return " [" + write(*m.Low) + ", " + write(*m.High) + "]"
+	return " [" + write(*m.Low) + "," + unbroken + write(*m.High) + "]"
 }
 
 // size is what a metric rests on.
