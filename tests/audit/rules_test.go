@@ -304,6 +304,8 @@ func secretsInSteps(_, _ string, w workflow) []string {
 
 const fromHere = "github.event.pull_request.head.repo.full_name == github.repository"
 
+var status = regexp.MustCompile(`\b(cancelled|always|failure)\(\)`)
+
 // forksStayOut: on a pull request a job on our runners has the condition, or
 // waits for a job that has it.
 func forksStayOut(_, _ string, w workflow) []string {
@@ -317,8 +319,8 @@ func forksStayOut(_, _ string, w workflow) []string {
 		if strings.Contains(j.If, fromHere) {
 			return true
 		}
-		// A condition of its own replaces "only after success".
-		return j.If == "" && slices.ContainsFunc(j.needs(), guarded)
+		// A condition that asks for a status replaces "only after success".
+		return !status.MatchString(j.If) && slices.ContainsFunc(j.needs(), guarded)
 	}
 	var found []string
 	for _, id := range sorted(w.Jobs) {
