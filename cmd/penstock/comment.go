@@ -39,6 +39,8 @@ The comment is found again by its marker and its author and updated in place; a
 body that did not change makes no request. It has at most 60,000 bytes; sections
 that find no room go whole to the step summary.
 
+A run whose commit is no longer the pull request's head changes nothing.
+
 A step without a result is told as such, and nothing passes without a gate. The
 results of jobs (--job) count where a job left no result of its own.
 
@@ -63,7 +65,7 @@ penstock comment --from-artifact comment                                    # in
 		Outputs: []action.Output{
 			{Name: "url", Description: "address of the comment"},
 			{Name: "comment", Description: "its number"},
-			{Name: "outcome", Description: "created, updated or unchanged; written where an artifact was asked for"},
+			{Name: "outcome", Description: "created, updated, unchanged, or outdated where the pull request has a newer head; written where an artifact was asked for"},
 			{Name: "says", Description: "the verdict that the comment tells"},
 		},
 		Environment: append(append(githubVariables(), workspace.StoreVariables()...), trackingVariables()[0]),
@@ -112,6 +114,11 @@ func keepComment(ctx context.Context, env *action.Env, facts report.Facts, pullR
 	if err != nil {
 		return verdict.Result{}, err
 	}
+	if newer, err := overtaken(ctx, client, facts, pullRequest); err != nil || newer != "" {
+		r := verdict.Passed("pull request %d has a newer head, %s: what is known of %s is no longer told, the newer commit's own run comments", pullRequest, newer, facts.Commit)
+		r.Outputs["outcome"] = "outdated"
+		return r, err
+	}
 	login, err := client.Viewer(ctx)
 	if err != nil {
 		return verdict.Result{}, err
@@ -131,6 +138,19 @@ func keepComment(ctx context.Context, env *action.Env, facts report.Facts, pullR
 	r.Outputs["url"], r.Outputs["comment"] = kept.URL, strconv.FormatInt(kept.ID, 10)
 	r.Outputs["outcome"], r.Outputs["says"] = outcome, string(says)
 	return r, leaveOverflow(env, &r, facts)
+}
+
+// overtaken gives the pull request's head where that is another commit than
+// was judged: a slow run must not write over what a newer one said.
+func overtaken(ctx context.Context, client *github.Client, facts report.Facts, pullRequest int) (newer string, err error) {
+	if facts.Commit == "" {
+		return "", nil
+	}
+	pull, err := client.PullRequest(ctx, pullRequest)
+	if err != nil || strings.HasPrefix(pull.HeadSHA, facts.Commit) {
+		return "", err
+	}
+	return pull.HeadSHA, nil
 }
 
 // leaveOverflow puts the sections that found no room into the step summary.

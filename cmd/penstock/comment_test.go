@@ -245,6 +245,15 @@ func TestCommentWithoutPermissionNamesTheRemedy(t *testing.T) {
 	}
 }
 
+func TestASlowRunDoesNotWriteOverANewerOne(t *testing.T) {
+	f, env := newForge(t), stranger(t)
+	f.open(env, strings.Replace(pullRequestEvent, headSHA, "1111111111111111111111111111111111111111", 1))
+	r, err := runComment(t.Context(), env, commentOptions{job: *cli.NewStringSlice("test=success")})
+	if err != nil || r.Verdict != verdict.Pass || r.Outputs["outcome"] != "outdated" || len(f.writes) != 0 {
+		t.Errorf("%s, %v, outputs %v, writes %v", r.Verdict, err, r.Outputs, f.writes)
+	}
+}
+
 func TestWhatTheCommentCannotHoldGoesToTheStepSummary(t *testing.T) {
 	f, env := newForge(t), stranger(t)
 	f.open(env, pullRequestEvent)

@@ -25,7 +25,7 @@ func TestJudging(t *testing.T) {
 		"what was let in before stays in":              testLetInBefore,
 		"what evaluate refuses":                        testEvaluateRefuses,
 		"what the gate refuses":                        testGateRefuses,
-		"a comment tells what was judged":             testComment,
+		"a comment tells what was judged":              testComment,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newJudgeBench(t, s3)) })
 	}

@@ -103,10 +103,34 @@ func decodeArtifact(data []byte) (Artifact, error) {
 	if _, err := a.Number(); err != nil {
 		return Artifact{}, err
 	}
-	if a.Facts.Report != nil {
-		if err := a.Facts.Report.Validate(); err != nil {
-			return Artifact{}, err
-		}
+	if err := a.Facts.validate(); err != nil {
+		return Artifact{}, err
 	}
 	return a, nil
+}
+
+// Most that an artifact may tell of.
+const (
+	maxSteps = 30
+	maxJobs  = 500
+)
+
+var stepForm = regexp.MustCompile(`^[a-z][a-z0-9-]{0,40}$`)
+
+// validate refuses facts that no command of ours could have gathered.
+func (f Facts) validate() error {
+	if len(f.Steps) > maxSteps || len(f.Jobs) > maxJobs {
+		return fmt.Errorf("%d steps and %d jobs, at most %d and %d are told", len(f.Steps), len(f.Jobs), maxSteps, maxJobs)
+	}
+	seen := map[string]bool{}
+	for _, s := range f.Steps {
+		if !stepForm.MatchString(s.Name) || seen[s.Name] {
+			return fmt.Errorf("step %q is no name of a step, or stands twice", clean(s.Name, maxName))
+		}
+		seen[s.Name] = true
+	}
+	if f.Report != nil {
+		return f.Report.Validate()
+	}
+	return nil
 }

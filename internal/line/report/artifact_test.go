@@ -61,6 +61,10 @@ func TestArtifactsThatAreNotOfOurFormAreRefused(t *testing.T) {
 		"a string with words": with("12", `"12 OR 1"`),
 		"an impossible report": with(`"project": "xray"`,
 			`"project": "xray", "report": {"schema": "penstock.evaluation/1"}`),
+		"a step with a hostile name": with(`"project": "xray"`,
+			`"project": "xray", "steps": [{"name": "gate-<b>", "verdict": "pass", "reason": {"code": "", "text": ""}}]`),
+		"a step twice": with(`"project": "xray"`,
+			`"project": "xray", "steps": [{"name": "train", "verdict": "pass", "reason": {"code": "", "text": ""}}, {"name": "train", "verdict": "pass", "reason": {"code": "", "text": ""}}]`),
 		"too much": with(`"xray"`, `"`+strings.Repeat("x", maxArtifact)+`"`),
 	} {
 		dir := t.TempDir()

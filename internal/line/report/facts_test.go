@@ -37,7 +37,7 @@ func benign() names {
 func every(s string) names {
 	n := names{
 		slice: s, value: [2]string{s, s + "2"}, reason: s, warning: s, quarantine: s,
-		job: s, text: s, url: s, commit: s, stage: "offline", code: s,
+		job: s, text: s, url: s, commit: s, stage: s, code: s,
 	}
 	for i := range 4 {
 		n.labels = append(n.labels, fmt.Sprintf("%s%d", s, i))

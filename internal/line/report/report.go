@@ -62,7 +62,7 @@ func Cut(f Facts) []string {
 	_, left := fit(f, Limit)
 	names := make([]string, 0, len(left))
 	for _, s := range left {
-		names = append(names, s.title)
+		names = append(names, strings.ReplaceAll(s.title, "`", ""))
 	}
 	return names
 }

@@ -45,7 +45,7 @@ func (f Facts) sections() []section {
 	}
 	for _, s := range f.Steps {
 		if isGate(s.Name) {
-			add("What "+s.Name+" asked", checks(s.Checks, true))
+			add("What "+code(s.Name)+" asked", checks(s.Checks, true))
 		}
 	}
 	for _, s := range f.Steps {
