@@ -27,7 +27,7 @@ type fake struct {
 	now   func() time.Time
 	fault func(r *http.Request) fault // nil: none
 
-	mu       sync.Mutex
+	mu       sync.Mutex // all below
 	runs     []fakeRun
 	requests []string // method and path, in order
 	details  bool     // return_run_details is known
