@@ -69,7 +69,7 @@ func limited(status int, h http.Header, body []byte, now time.Time, before int) 
 	}
 	text := bytes.ToLower(body)
 	if status == http.StatusTooManyRequests || bytes.Contains(text, []byte("secondary rate limit")) ||
-		bytes.Contains(text, []byte("abuse")) || bytes.Contains(text, []byte("rate limit exceeded")) {
+		bytes.Contains(text, []byte("abuse detection")) || bytes.Contains(text, []byte("rate limit exceeded")) {
 		return "secondary rate limit", shortestSilence << min(before, 4), true
 	}
 	return "", 0, false
