@@ -1,9 +1,15 @@
 package action
 
-import "runtime/debug"
+import (
+	"regexp"
+	"runtime/debug"
+)
 
-// BuildVersion is the release that the linker was told, else the commit the
-// program was built from, else devel.
+// release is the version of a module that was tagged, not of a commit between.
+var release = regexp.MustCompile(`^v[0-9]+\.[0-9]+\.[0-9]+$`)
+
+// BuildVersion is the release that the linker was told or `go install` was asked
+// for, else the commit the program was built from, else devel.
 func BuildVersion(linked string) string {
 	if linked != "" {
 		return linked
@@ -11,6 +17,9 @@ func BuildVersion(linked string) string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "devel"
+	}
+	if release.MatchString(info.Main.Version) {
+		return info.Main.Version
 	}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {

@@ -339,3 +339,17 @@ func bashNamed(_, _ string, w workflow) []string {
 		return ""
 	})
 }
+
+// The list that a runner starts with names every workflow that asks for it.
+func TestRunnersListNamesTheWorkflowsThatAskForThem(t *testing.T) {
+	list := read(t, "../../runners/hooks/jobs.list.example")
+	for file, text := range rendered(t, adopter) {
+		asks := false
+		for _, j := range parse(t, text).Jobs {
+			asks = asks || j.selfHosted()
+		}
+		if listed := strings.Contains(list, "  .github/workflows/"+file+" "); asks != listed {
+			t.Errorf("%s asks for a runner of ours: %v; is on the list: %v", file, asks, listed)
+		}
+	}
+}

@@ -19,7 +19,6 @@ type runner struct {
 	t    *testing.T
 	dir  string
 	path []string // folders before the system's on the PATH
-	env  []string
 }
 
 func newRunner(t *testing.T) *runner {
