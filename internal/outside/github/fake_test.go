@@ -57,7 +57,9 @@ type fault struct {
 func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var fault fault
 	if f.fault != nil {
+		f.mu.Lock()
 		fault = f.fault(r)
+		f.mu.Unlock()
 	}
 	time.Sleep(fault.hold)
 	f.mu.Lock()

@@ -45,10 +45,10 @@ type site struct {
 	now   atomic.Int64 // unix nanoseconds, 0: the system's clock
 }
 
-func newSite(t *testing.T) *site {
+func newSite(t *testing.T, change ...func(*hub.Options)) *site {
 	t.Helper()
 	s := &site{clone: filepath.Join(t.TempDir(), "xray")}
-	h, err := hub.Start(t.Context(), hub.Options{
+	options := hub.Options{
 		Dir: t.TempDir(), Login: "mona", Token: secret, NoCheckout: true, Parallel: 8,
 		Execute: func(ctx context.Context, _ actrun.Spec, _ func(actrun.Event)) (actrun.Result, error) {
 			if s.held.Load() {
@@ -63,7 +63,11 @@ func newSite(t *testing.T) *site {
 			}
 			return time.Now()
 		},
-	})
+	}
+	for _, c := range change {
+		c(&options)
+	}
+	h, err := hub.Start(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}

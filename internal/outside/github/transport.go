@@ -171,8 +171,11 @@ func (c *call) judge(resp *http.Response, body []byte, err error) (again bool, f
 			wait = min(max(wait, asked), shortestSilence)
 		}
 	}
-	if slept := c.sleep(c.req.Context(), wait); slept != nil {
-		return false, errors.Join(slept, err)
+	switch slept := c.sleep(c.req.Context(), wait); {
+	case errors.Is(slept, errTooLong):
+		return false, err // no time is left for another attempt
+	case slept != nil:
+		return false, slept
 	}
 	return true, nil
 }

@@ -170,6 +170,17 @@ func TestReadsAreRepeatedAFewTimesAndWritesAreNot(t *testing.T) {
 	})
 }
 
+func TestWithoutTimeForAnotherAttemptTheAnswerIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second/4)
+		defer cancel()
+		f := &fake{now: time.Now, fault: inTurn(fault{status: 502})}
+		if _, err := clientOf(t, f).DefaultBranch(ctx); github.Status(err) != 502 || !strings.Contains(err.Error(), "try again later") {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
 func TestAHangingAnswerIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{now: time.Now, fault: inTurn(fault{hold: time.Hour})}
