@@ -76,6 +76,7 @@ var table = map[string][]string{
 	// The laptop: only penstock-dev and tests.
 	"internal/dev/actrun":      {"internal/dev/process"},
 	"internal/dev/hub":         {"internal/dev/actrun", "internal/dev/hub/*"},
+	"internal/dev/hub/openapi": {},
 	"internal/dev/hub/trigger": {},
 	"internal/dev/process":     {},
 	"internal/dev/servertest":  {"internal/dev/process"},

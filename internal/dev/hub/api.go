@@ -80,7 +80,15 @@ func noContent() (answer, error)       { return answer{status: http.StatusNoCont
 func (h *Hub) api(mux *router, pattern, need string, f handler) {
 	method, path, _ := strings.Cut(pattern, " ")
 	mux.HandleFunc(method+" /api/v3"+path, func(w http.ResponseWriter, req *http.Request) {
-		h.handle(w, req, need, f).write(w)
+		a := h.handle(w, req, need, f)
+		if err := a.encode(); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		if h.opt.Answered != nil {
+			h.opt.Answered(req.Method, strings.TrimPrefix(req.URL.Path, "/api/v3"), a.status, a.raw)
+		}
+		a.write(w)
 	})
 }
 
@@ -144,26 +152,36 @@ func (h *Hub) enter(c *call, need string) *problem {
 	return &problem{status: http.StatusForbidden, message: "Must have admin rights to Repository."}
 }
 
+// encode makes the bytes of a JSON answer.
+func (a *answer) encode() error {
+	if a.raw != nil || a.body == nil {
+		return nil
+	}
+	data, err := json.Marshal(a.body)
+	if err != nil {
+		return err
+	}
+	if a.header == nil {
+		a.header = http.Header{}
+	}
+	a.raw = data
+	a.header.Set("Content-Type", "application/json; charset=utf-8")
+	return nil
+}
+
 // write sends an answer.
 func (a answer) write(w http.ResponseWriter) {
+	if err := a.encode(); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	for k, v := range a.header {
 		w.Header()[k] = v
 	}
 	w.Header().Set("X-GitHub-Media-Type", "github.v3; format=json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if a.raw != nil || a.body == nil {
-		w.WriteHeader(a.status)
-		_, _ = w.Write(a.raw) // the client went away
-		return
-	}
-	data, err := json.Marshal(a.body)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(a.status)
-	_, _ = w.Write(data) // the client went away
+	_, _ = w.Write(a.raw) // the client may have gone away
 }
 
 // read decodes the body.

@@ -110,7 +110,7 @@ func (h *Hub) pushedPaths(r *repository, before, after, ref string) ([]string, e
 	from := before
 	if before == zeroSHA {
 		from = emptyTree
-		out, err := h.git(r, nil, "rev-list", "--topo-order", "--reverse", after, "--exclude="+ref, "--not", "--branches")
+		out, err := h.git(r, nil, "rev-list", "--topo-order", "--reverse", after, "--exclude="+strings.TrimPrefix(ref, "refs/heads/"), "--not", "--branches")
 		if err != nil {
 			return nil, err
 		}

@@ -57,6 +57,10 @@ type Options struct {
 	Vars         map[string]string
 	NoCheckout   bool // Spec.Dir stays empty: for executors that run nothing
 
+	// Answered hears of every answer of the API: tests hold them to GitHub's
+	// description. path is without /api/v3.
+	Answered func(method, path string, status int, body []byte)
+
 	Mermaid string           // path of mermaid.min.js; "" shows diagrams as code
 	Now     func() time.Time // nil is time.Now
 	Logf    func(format string, args ...any)

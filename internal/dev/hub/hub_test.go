@@ -3,18 +3,22 @@ package hub
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/penstock-ml/penstock/internal/dev/actrun"
+	"github.com/penstock-ml/penstock/internal/dev/hub/openapi"
+	"github.com/penstock-ml/penstock/internal/dev/process"
 )
 
 // world is a hub with one repository, a clone of it, and an executor that the
@@ -87,6 +91,11 @@ func newWorld(t *testing.T, files map[string]string, change ...func(*Options)) *
 			t.Logf(format, args...)
 		}
 	}
+	opt.Answered = func(method, path string, status int, body []byte) {
+		if err := conforms(method, path, status, body); err != nil {
+			t.Errorf("not GitHub's answer: %v", err)
+		}
+	}
 	h, err := Start(t.Context(), opt)
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +118,31 @@ func newWorld(t *testing.T, files map[string]string, change ...func(*Options)) *
 		w.git(w.clone, "push", "-q", "origin", "main")
 	}
 	return w
+}
+
+var description = sync.OnceValues(func() (*openapi.Description, error) {
+	path, err := process.Cached("openapi/api.github.com.json")
+	if err != nil {
+		return nil, err
+	}
+	return openapi.Load(path)
+})
+
+// conforms holds an answer of the hub to GitHub's description. Refusals that
+// GitHub gives everywhere (401, 403, …) stand in no operation.
+func conforms(method, path string, status int, body []byte) error {
+	d, err := description()
+	if err != nil {
+		return err
+	}
+	if status >= 400 {
+		var refusal struct{ Message, Status string }
+		if err := json.Unmarshal(body, &refusal); err != nil || refusal.Message == "" || refusal.Status != strconv.Itoa(status) {
+			return fmt.Errorf("%s %s: %d: %s is no refusal of GitHub's", method, path, status, body)
+		}
+		return nil
+	}
+	return d.Check(method, path, status, body)
 }
 
 func (w *world) cloneOf(owner, repo, token string) string {

@@ -11,6 +11,12 @@ func (h *Hub) routes() http.Handler {
 	h.userRoutes(all)
 	h.actionsRoutes(all)
 	h.pullRoutes(all)
+	h.gitRoutes(all)
+	h.deploymentRoutes(all)
+	h.checkRoutes(all)
+	h.releaseRoutes(all)
+	h.artifactRoutes(all)
+	h.settingsRoutes(all)
 	h.appRoutes(all)
 	for _, method := range []string{"GET", "PUT", "DELETE"} {
 		all.HandleFunc(method+" /_hub/faults", h.faultsPath)

@@ -2,8 +2,10 @@ package trigger
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -216,16 +218,28 @@ func (c evaluation) call(n *actionlint.FuncCallNode) (any, error) {
 	return nil, fmt.Errorf("function %s is not evaluated when a run is made", n.Callee)
 }
 
-// formatted is format(): {0} takes an argument, {{ is a brace.
+// place is an argument's place in format()'s text, or an escaped brace.
+var place = regexp.MustCompile(`\{\{|\}\}|\{(\d+)\}`)
+
+// formatted is format(): {0} takes an argument, {{ is a brace. What an argument
+// brings is not read again.
 func formatted(args []any) (any, error) {
 	if len(args) == 0 {
-		return nil, fmt.Errorf("format takes a text")
+		return nil, errors.New("format takes a text")
 	}
-	text := strings.NewReplacer("{{", "\x00", "}}", "\x01").Replace(toText(args[0]))
-	for i, a := range args[1:] {
-		text = strings.ReplaceAll(text, "{"+strconv.Itoa(i)+"}", toText(a))
-	}
-	return strings.NewReplacer("\x00", "{", "\x01", "}").Replace(text), nil
+	return place.ReplaceAllStringFunc(toText(args[0]), func(found string) string {
+		switch found {
+		case "{{":
+			return "{"
+		case "}}":
+			return "}"
+		}
+		n, err := strconv.Atoi(found[1 : len(found)-1])
+		if err != nil || n+1 >= len(args) {
+			return found
+		}
+		return toText(args[n+1])
+	}), nil
 }
 
 func contains(in, what any) bool {

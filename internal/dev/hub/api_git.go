@@ -1,0 +1,456 @@
+package hub
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+)
+
+// gitRoutes are refs, tags, branches, commits, comparisons and files.
+func (h *Hub) gitRoutes(mux *router) {
+	const repo = "/repos/{owner}/{repo}"
+	h.api(mux, "GET "+repo+"/git/ref/{ref...}", "contents:read", h.getRef)
+	h.api(mux, "GET "+repo+"/git/matching-refs/{ref...}", "contents:read", h.matchingRefs)
+	h.api(mux, "POST "+repo+"/git/refs", "contents:write", h.postRef)
+	h.api(mux, "PATCH "+repo+"/git/refs/{ref...}", "contents:write", h.patchRef)
+	h.api(mux, "DELETE "+repo+"/git/refs/{ref...}", "contents:write", h.deleteRef)
+	h.api(mux, "GET "+repo+"/git/commits/{sha}", "contents:read", h.getGitCommit)
+	h.api(mux, "POST "+repo+"/git/tags", "contents:write", h.postTag)
+	h.api(mux, "GET "+repo+"/git/tags/{sha}", "contents:read", h.getTag)
+	h.api(mux, "GET "+repo+"/tags", "metadata:read", h.listTags)
+	h.api(mux, "GET "+repo+"/branches", "contents:read", h.listBranches)
+	h.api(mux, "GET "+repo+"/branches/{branch...}", "contents:read", h.getBranch)
+	h.api(mux, "GET "+repo+"/commits", "contents:read", h.listCommits)
+	h.api(mux, "GET "+repo+"/commits/{ref}", "contents:read", h.getCommit)
+	h.api(mux, "GET "+repo+"/compare/{basehead...}", "contents:read", h.compare)
+	h.api(mux, "GET "+repo+"/contents/{path...}", "contents:read", h.getContents)
+}
+
+func (h *Hub) refShape(r *repository, ref, sha string) m {
+	kind := "commit"
+	if out, err := h.git(r, nil, "cat-file", "-t", sha); err == nil {
+		kind = strings.TrimSpace(string(out))
+	}
+	return m{
+		"ref": ref, "node_id": nodeID("Ref", userID(ref)), "url": h.repoURL(r) + "/git/" + ref,
+		"object": m{"type": kind, "sha": sha, "url": h.repoURL(r) + "/git/" + kind + "s/" + sha},
+	}
+}
+
+func (h *Hub) getRef(c *call) (answer, error) {
+	refs, err := h.refs(c.repo)
+	if err != nil {
+		return answer{}, err
+	}
+	ref := "refs/" + c.PathValue("ref")
+	sha, there := refs[ref]
+	if !there {
+		return answer{}, errNotFound
+	}
+	return ok(h.refShape(c.repo, ref, sha))
+}
+
+func (h *Hub) matchingRefs(c *call) (answer, error) {
+	refs, err := h.refs(c.repo)
+	if err != nil {
+		return answer{}, err
+	}
+	var names []string
+	for name := range refs {
+		if strings.HasPrefix(name, "refs/"+c.PathValue("ref")) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	some, header := page(h, c, names)
+	return answer{status: http.StatusOK, header: header, body: shapes(some, func(n string) m { return h.refShape(c.repo, n, refs[n]) })}, nil
+}
+
+// moveRef sets a ref for the API, and makes the events that a push makes.
+func (h *Hub) moveRef(c *call, ref, old, now string) error {
+	args := []string{"update-ref", ref, now}
+	if now == "" {
+		args = []string{"update-ref", "-d", ref}
+	}
+	if _, err := h.git(c.repo, nil, args...); err != nil {
+		return invalidText("Reference could not be updated")
+	}
+	return h.refChanged(c.repo, ref, old, now, c.who)
+}
+
+func (h *Hub) postRef(c *call) (answer, error) {
+	var body struct{ Ref, SHA string }
+	if err := c.read(&body); err != nil {
+		return answer{}, err
+	}
+	if !strings.HasPrefix(body.Ref, "refs/heads/") && !strings.HasPrefix(body.Ref, "refs/tags/") {
+		return answer{}, invalidText("Reference name is not valid. It must start with 'refs' and have at least two slashes.")
+	}
+	if _, err := h.git(c.repo, nil, "check-ref-format", body.Ref); err != nil {
+		return answer{}, invalidText("Reference name is not valid")
+	}
+	refs, err := h.refs(c.repo)
+	if err != nil {
+		return answer{}, err
+	}
+	if refs[body.Ref] != "" {
+		return answer{}, invalidText("Reference already exists")
+	}
+	if !shaRule.MatchString(body.SHA) {
+		return answer{}, invalidText("The sha parameter must be exactly 40 characters and contain only [0-9a-f].")
+	}
+	if _, err := h.git(c.repo, nil, "cat-file", "-e", body.SHA); err != nil {
+		return answer{}, invalidText("Object does not exist")
+	}
+	if err := h.moveRef(c, body.Ref, "", body.SHA); err != nil {
+		return answer{}, err
+	}
+	return created(h.refShape(c.repo, body.Ref, body.SHA))
+}
+
+func (h *Hub) patchRef(c *call) (answer, error) {
+	var body struct {
+		SHA   string
+		Force bool
+	}
+	if err := c.read(&body); err != nil {
+		return answer{}, err
+	}
+	refs, err := h.refs(c.repo)
+	if err != nil {
+		return answer{}, err
+	}
+	ref := "refs/" + c.PathValue("ref")
+	old := refs[ref]
+	if old == "" {
+		return answer{}, invalidText("Reference does not exist")
+	}
+	if _, err := h.git(c.repo, nil, "cat-file", "-e", body.SHA); err != nil || !shaRule.MatchString(body.SHA) {
+		return answer{}, invalidText("Object does not exist")
+	}
+	if !body.Force && h.mergeBase(c.repo, old, body.SHA) != old {
+		return answer{}, invalidText("Update is not a fast forward")
+	}
+	if err := h.moveRef(c, ref, old, body.SHA); err != nil {
+		return answer{}, err
+	}
+	return ok(h.refShape(c.repo, ref, body.SHA))
+}
+
+func (h *Hub) deleteRef(c *call) (answer, error) {
+	refs, err := h.refs(c.repo)
+	if err != nil {
+		return answer{}, err
+	}
+	ref := "refs/" + c.PathValue("ref")
+	if refs[ref] == "" || strings.HasPrefix(ref, "refs/pull/") {
+		return answer{}, invalidText("Reference does not exist")
+	}
+	if err := h.moveRef(c, ref, refs[ref], ""); err != nil {
+		return answer{}, err
+	}
+	return noContent()
+}
+
+func (h *Hub) getGitCommit(c *call) (answer, error) {
+	if !shaRule.MatchString(c.PathValue("sha")) {
+		return answer{}, errNotFound
+	}
+	commit, err := h.commit(c.repo, c.PathValue("sha"))
+	if err != nil {
+		return answer{}, err
+	}
+	full := h.commitShape(c.repo, commit)
+	inner := full["commit"].(m)
+	return ok(m{
+		"sha": commit.SHA, "node_id": full["node_id"], "url": inner["url"], "html_url": full["html_url"], "author": inner["author"],
+		"committer": inner["committer"], "tree": inner["tree"], "message": commit.Message, "parents": full["parents"],
+		"verification": inner["verification"],
+	})
+}
+
+func (h *Hub) postTag(c *call) (answer, error) {
+	var body struct{ Tag, Message, Object, Type string }
+	if err := c.read(&body); err != nil {
+		return answer{}, err
+	}
+	if !shaRule.MatchString(body.Object) || body.Tag == "" {
+		return answer{}, invalid("Tag", "object", "invalid")
+	}
+	if body.Type == "" {
+		body.Type = "commit"
+	}
+	text := fmt.Sprintf("object %s\ntype %s\ntag %s\ntagger %s <%s@users.noreply.localhost> %d +0000\n\n%s\n",
+		body.Object, body.Type, body.Tag, c.who.Login, c.who.Login, h.now().Unix(), body.Message)
+	out, err := h.git(c.repo, []byte(text), "mktag")
+	if err != nil {
+		return answer{}, invalid("Tag", "object", "invalid")
+	}
+	a, err := h.tag(c.repo, strings.TrimSpace(string(out)))
+	a.status = http.StatusCreated
+	return a, err
+}
+
+func (h *Hub) getTag(c *call) (answer, error) {
+	if !shaRule.MatchString(c.PathValue("sha")) {
+		return answer{}, errNotFound
+	}
+	return h.tag(c.repo, c.PathValue("sha"))
+}
+
+// tag is an annotated tag, read as git stores it.
+func (h *Hub) tag(r *repository, sha string) (answer, error) {
+	data, err := h.git(r, nil, "cat-file", "tag", sha)
+	if err != nil {
+		return answer{}, errNotFound
+	}
+	head, message, _ := strings.Cut(string(data), "\n\n")
+	fields := map[string]string{}
+	for line := range strings.Lines(head) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		fields[name] = value
+	}
+	name, rest, _ := strings.Cut(fields["tagger"], " <")
+	email, _, _ := strings.Cut(rest, ">")
+	return ok(m{
+		"sha": sha, "node_id": nodeID("Tag", userID(sha)), "tag": fields["tag"], "message": strings.TrimSuffix(message, "\n"),
+		"url": h.repoURL(r) + "/git/tags/" + sha, "tagger": m{"name": name, "email": email, "date": when(h.now())},
+		"object": m{"sha": fields["object"], "type": fields["type"], "url": h.repoURL(r) + "/git/" + fields["type"] + "s/" + fields["object"]},
+	})
+}
+
+// named are the refs below a prefix with the commits they lead to, by name.
+func (h *Hub) named(r *repository, prefix string) ([]string, map[string]string, error) {
+	out, err := h.git(r, nil, "for-each-ref", "--format=%(refname) %(objectname) %(*objectname)", prefix)
+	if err != nil {
+		return nil, nil, err
+	}
+	var names []string
+	commits := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		name := strings.TrimPrefix(f[0], prefix)
+		names = append(names, name)
+		commits[name] = f[len(f)-1]
+	}
+	return names, commits, nil
+}
+
+func (h *Hub) listTags(c *call) (answer, error) {
+	names, commits, err := h.named(c.repo, "refs/tags/")
+	if err != nil {
+		return answer{}, err
+	}
+	some, header := page(h, c, newest(names))
+	return answer{status: http.StatusOK, header: header, body: shapes(some, func(n string) m {
+		return m{
+			"name": n, "node_id": nodeID("Tag", userID(n)), "commit": m{"sha": commits[n], "url": h.repoURL(c.repo) + "/commits/" + commits[n]},
+			"zipball_url": h.repoURL(c.repo) + "/zipball/refs/tags/" + n, "tarball_url": h.repoURL(c.repo) + "/tarball/refs/tags/" + n,
+		}
+	})}, nil
+}
+
+func (h *Hub) listBranches(c *call) (answer, error) {
+	names, commits, err := h.named(c.repo, "refs/heads/")
+	if err != nil {
+		return answer{}, err
+	}
+	some, header := page(h, c, names)
+	return answer{status: http.StatusOK, header: header, body: shapes(some, func(n string) m {
+		return m{"name": n, "protected": false, "commit": m{"sha": commits[n], "url": h.repoURL(c.repo) + "/commits/" + commits[n]}}
+	})}, nil
+}
+
+func (h *Hub) getBranch(c *call) (answer, error) {
+	name := c.PathValue("branch")
+	sha, err := h.resolve(c.repo, "refs/heads/"+name)
+	if err != nil {
+		return answer{}, &problem{status: http.StatusNotFound, message: "Branch not found"}
+	}
+	commit, err := h.commit(c.repo, sha)
+	if err != nil {
+		return answer{}, err
+	}
+	url := h.repoURL(c.repo) + "/branches/" + name
+	return ok(m{
+		"name": name, "protected": false, "commit": h.commitShape(c.repo, commit), "protection_url": url + "/protection",
+		"protection": m{"enabled": false, "required_status_checks": m{"enforcement_level": "off", "contexts": []string{}, "checks": []m{}}},
+		"_links":     m{"self": url, "html": h.URL + "/" + c.repo.full() + "/tree/" + name},
+	})
+}
+
+func (h *Hub) listCommits(c *call) (answer, error) {
+	from := c.URL.Query().Get("sha")
+	if from == "" {
+		from = "refs/heads/" + c.repo.DefaultBranch
+	}
+	sha, err := h.resolve(c.repo, from)
+	if err != nil {
+		return answer{}, err
+	}
+	commits, err := h.commits(c.repo, 0, sha)
+	if err != nil {
+		return answer{}, err
+	}
+	some, header := page(h, c, commits)
+	return answer{status: http.StatusOK, header: header, body: shapes(some, func(x gitCommit) m { return h.commitShape(c.repo, x) })}, nil
+}
+
+func (h *Hub) getCommit(c *call) (answer, error) {
+	sha, err := h.resolve(c.repo, c.PathValue("ref"))
+	if err != nil {
+		return answer{}, &problem{status: http.StatusUnprocessableEntity, message: "No commit found for SHA: " + c.PathValue("ref")}
+	}
+	if c.Header.Get("Accept") == "application/vnd.github.sha" || strings.HasSuffix(c.Header.Get("Accept"), ".sha") {
+		return answer{status: http.StatusOK, raw: []byte(sha)}, nil
+	}
+	commit, err := h.commit(c.repo, sha)
+	if err != nil {
+		return answer{}, err
+	}
+	from := emptyTree
+	if len(commit.Parents) > 0 {
+		from = commit.Parents[0]
+	}
+	files, err := h.diff(c.repo, from, sha)
+	if err != nil {
+		return answer{}, err
+	}
+	out := h.commitShape(c.repo, commit)
+	added, deleted := 0, 0
+	for _, f := range files {
+		added, deleted = added+f.Additions, deleted+f.Deleted
+	}
+	out["stats"] = m{"additions": added, "deletions": deleted, "total": added + deleted}
+	out["files"] = shapes(files, func(f changedFile) m { return h.fileShape(c.repo, sha, f) })
+	return ok(out)
+}
+
+// compare is base...head: how head stands to where the two parted.
+func (h *Hub) compare(c *call) (answer, error) {
+	base, head, found := strings.Cut(c.PathValue("basehead"), "...")
+	if !found {
+		return answer{}, errNotFound
+	}
+	baseSHA, err := h.resolve(c.repo, base)
+	if err != nil {
+		return answer{}, err
+	}
+	headSHA, err := h.resolve(c.repo, head)
+	if err != nil {
+		return answer{}, err
+	}
+	common := h.mergeBase(c.repo, baseSHA, headSHA)
+	if common == "" {
+		return answer{}, &problem{status: http.StatusNotFound, message: "No common ancestor between " + base + " and " + head + "."}
+	}
+	ahead, err := h.commits(c.repo, 0, headSHA, "^"+baseSHA)
+	if err != nil {
+		return answer{}, err
+	}
+	behind, err := h.count(c.repo, baseSHA, "^"+headSHA)
+	if err != nil {
+		return answer{}, err
+	}
+	status := "diverged"
+	switch {
+	case len(ahead) == 0 && behind == 0:
+		status = "identical"
+	case behind == 0:
+		status = "ahead"
+	case len(ahead) == 0:
+		status = "behind"
+	}
+	baseCommit, err := h.commit(c.repo, baseSHA)
+	if err != nil {
+		return answer{}, err
+	}
+	commonCommit, err := h.commit(c.repo, common)
+	if err != nil {
+		return answer{}, err
+	}
+	files, err := h.diff(c.repo, common, headSHA)
+	if err != nil {
+		return answer{}, err
+	}
+	site := h.URL + "/" + c.repo.full() + "/compare/" + base + "..." + head
+	some, header := page(h, c, newest(ahead))
+	return answer{status: http.StatusOK, header: header, body: m{
+		"url": h.repoURL(c.repo) + "/compare/" + base + "..." + head, "html_url": site, "permalink_url": site,
+		"diff_url": site + ".diff", "patch_url": site + ".patch", "status": status, "ahead_by": len(ahead), "behind_by": behind,
+		"total_commits": len(ahead), "base_commit": h.commitShape(c.repo, baseCommit), "merge_base_commit": h.commitShape(c.repo, commonCommit),
+		"commits": shapes(some, func(x gitCommit) m { return h.commitShape(c.repo, x) }),
+		"files":   shapes(files, func(f changedFile) m { return h.fileShape(c.repo, headSHA, f) }),
+	}}, nil
+}
+
+func (h *Hub) getContents(c *call) (answer, error) {
+	ref := c.URL.Query().Get("ref")
+	if ref == "" {
+		ref = "refs/heads/" + c.repo.DefaultBranch
+	}
+	sha, err := h.resolve(c.repo, ref)
+	if err != nil {
+		return answer{}, &problem{status: http.StatusNotFound, message: "No commit found for the ref " + ref}
+	}
+	file := path.Clean(c.PathValue("path"))
+	out, err := h.git(c.repo, nil, "ls-tree", "-z", "-l", sha, "--", file)
+	if err != nil || len(out) == 0 {
+		return answer{}, errNotFound
+	}
+	entry := treeEntry(strings.TrimSuffix(string(out), "\x00"))
+	if entry.kind == "tree" {
+		return h.listContents(c, sha, file)
+	}
+	data, err := h.show(c.repo, sha, file)
+	if err != nil {
+		return answer{}, err
+	}
+	if strings.Contains(c.Header.Get("Accept"), "raw") {
+		return answer{status: http.StatusOK, raw: data, header: http.Header{"Content-Type": {"application/vnd.github.raw+json; charset=utf-8"}}}, nil
+	}
+	shape := h.contentShape(c.repo, sha, entry)
+	shape["encoding"], shape["content"] = "base64", base64.StdEncoding.EncodeToString(data)
+	return ok(shape)
+}
+
+type entry struct {
+	kind, sha, path string
+	size            int64
+}
+
+func treeEntry(line string) entry {
+	head, name, _ := strings.Cut(line, "\t")
+	f := strings.Fields(head)
+	e := entry{kind: f[1], sha: f[2], path: name}
+	fmt.Sscan(f[3], &e.size) // "-" of a folder stays 0
+	return e
+}
+
+func (h *Hub) listContents(c *call, sha, folder string) (answer, error) {
+	out, err := h.git(c.repo, nil, "ls-tree", "-z", "-l", sha, "--", folder+"/")
+	if err != nil {
+		return answer{}, err
+	}
+	list := []m{}
+	for line := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {
+		list = append(list, h.contentShape(c.repo, sha, treeEntry(line)))
+	}
+	return ok(list)
+}
+
+func (h *Hub) contentShape(r *repository, sha string, e entry) m {
+	url := h.repoURL(r) + "/contents/" + e.path + "?ref=" + sha
+	kind, page, git := "file", h.URL+"/"+r.full()+"/blob/"+sha+"/"+e.path, h.repoURL(r)+"/git/blobs/"+e.sha
+	var raw any = h.URL + "/" + r.full() + "/raw/" + sha + "/" + e.path
+	if e.kind == "tree" {
+		kind, git, raw = "dir", h.repoURL(r)+"/git/trees/"+e.sha, nil
+	}
+	return m{
+		"type": kind, "name": path.Base(e.path), "path": e.path, "sha": e.sha, "size": e.size, "url": url, "git_url": git, "html_url": page,
+		"download_url": raw, "_links": m{"self": url, "git": git, "html": page},
+	}
+}
