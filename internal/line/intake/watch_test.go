@@ -3,6 +3,7 @@ package intake_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -16,23 +17,24 @@ import (
 func TestWatchersOnMinIO(t *testing.T) {
 	s3 := servertest.MinIO(t)
 	for name, test := range map[string]func(*testing.T, *objectstore.Bucket){
-		"a settled batch is handed on once, whatever is repeated":        once,
-		"eight watchers at once make one dispatch":                       eight,
-		"a claim whose owner died is taken over after its lease":         diedBeforeDispatch,
-		"a dispatch that was not recorded is found and not repeated":     diedBeforeRecord,
-		"a failed dispatch is told, released and tried again":            failedDispatch,
-		"a dispatch ends before its lease does":                          slowDispatch,
-		"a folder that grew becomes a batch of its own":                  grown,
-		"one bad batch does not stop the others":                         oneBad,
-		"a record of a newer version is an error and not handed on":      newer,
-		"an outage is told, waited for and survived":                     outage,
-		"a watcher that is told to end releases the claim it works on":   ended,
-		"an unsettled batch is told once and left alone":                 unsettled,
-		"a batch that no watcher claimed is unknown, with the remedy":    unknown,
-		"of eight that take over an expired claim one dispatches":        takeover,
-		"a marker alone is no batch and stray files are told of":         nothingThere,
-		"the record names what was claimed, object by object":            record,
-		"a passing error of the record after a dispatch repeats nothing": lostRecord,
+		"a settled batch is handed on once, whatever is repeated":         once,
+		"eight watchers at once make one dispatch":                        eight,
+		"a claim whose owner died is taken over after its lease":          diedBeforeDispatch,
+		"a dispatch that was not recorded is found and not repeated":      diedBeforeRecord,
+		"a failed dispatch is told, released and tried again":             failedDispatch,
+		"a dispatch of open outcome keeps its claim until the lease ends": openOutcome,
+		"a dispatch ends before its lease does":                           slowDispatch,
+		"a folder that grew becomes a batch of its own":                   grown,
+		"one bad batch does not stop the others":                          oneBad,
+		"a record of a newer version is an error and not handed on":       newer,
+		"an outage is told, waited for and survived":                      outage,
+		"a watcher that is told to end releases the claim it works on":    ended,
+		"an unsettled batch is told once and left alone":                  unsettled,
+		"a batch that no watcher claimed is unknown, with the remedy":     unknown,
+		"of eight that take over an expired claim one dispatches":         takeover,
+		"a marker alone is no batch and stray files are told of":          nothingThere,
+		"the record names what was claimed, object by object":             record,
+		"a passing error of the record after a dispatch repeats nothing":  lostRecord,
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, err := objectstore.Open(objectstore.Credentials{
@@ -77,6 +79,23 @@ func once(t *testing.T, b *objectstore.Bucket) {
 	if keys := s.to.keys(); len(keys) != 1 || told.kinds() != "dispatched" {
 		t.Errorf("dispatched %v, told %q", keys, told.kinds())
 	}
+}
+
+func openOutcome(t *testing.T, b *objectstore.Bucket) {
+	s := newSite(b)
+	s.upload(t, "a/1.png", "a/_SUCCESS")
+	s.to.before = func(context.Context, intake.Batch) error { return fmt.Errorf("%w: cut off", intake.ErrUncertain) }
+	first, _ := s.watcher()
+	if _, err := first.Reconcile(t.Context()); !errors.Is(err, intake.ErrUncertain) {
+		t.Errorf("error %v", err)
+	}
+	s.to.before = nil
+	second, told := s.watcher()
+	if handed, err := second.Reconcile(t.Context()); err != nil || len(handed) != 0 || told.kinds() != "busy" {
+		t.Errorf("handed on %v, told %q, %v", handed, told.kinds(), err)
+	}
+	s.clock.move(2 * time.Minute)
+	s.pass(t, 1)
 }
 
 func record(t *testing.T, b *objectstore.Bucket) {
