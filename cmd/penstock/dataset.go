@@ -39,7 +39,7 @@ SHA-256 is the data set's digest. A batch that is contained already changes
 nothing: the digest of the parent comes out, and changed=false. A batch whose
 run ended in a rejection is rejected again, until --readmit lets it in. Without
 a batch the newest accepted data set comes out as it is: for a training because
-of new code.
+of new code. Where none was accepted yet, dataset and run_key are empty.
 
 The run key is the batch's key; without a batch it is a hash of the data set's
 digest, the git commit and penstock.yaml.
@@ -52,7 +52,7 @@ result, so that all later steps speak of the same one.`,
 			&cli.StringFlag{Name: "readmit", Usage: "`KEY` of a refused batch that is to be let in again", Destination: &o.readmit},
 		},
 		Outputs: []action.Output{
-			{Name: "dataset", Description: "digest of the data set"},
+			{Name: "dataset", Description: "digest of the data set; empty where there is none yet"},
 			{Name: "parent", Description: "digest of the data set it grew from; empty for the first"},
 			{Name: "batch", Description: "key of the batch"},
 			{Name: "run_key", Description: "key of the run that this begins"},
@@ -154,7 +154,11 @@ func newestDataset(ctx context.Context, env *action.Env, w *workspace.Workspace,
 		return verdict.Result{}, err
 	}
 	if head.Dataset == "" {
-		return verdict.Result{}, verdict.Coded("no-dataset", errors.New("no data set was accepted yet: upload a batch and name it with --batch"))
+		// A new project pushes its trainer before there are data.
+		r := verdict.Passed("no data set was accepted yet: there is nothing to train on until a batch lands")
+		r.Reason.Code = "no-dataset"
+		r.Outputs["changed"] = "false"
+		return r, nil
 	}
 	described, err := dataset.Describe(ctx, w.Bucket, head.Dataset)
 	if err != nil {

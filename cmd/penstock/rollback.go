@@ -11,7 +11,7 @@ import (
 func rollbackCommand() action.Command {
 	var o lineOptions
 	return action.Command{
-		Name: "rollback", Program: "penstock", Turn: action.EndsTurn,
+		Name: "rollback", Program: "penstock",
 		Summary: "bring production back to the version before",
 		Description: `The canary slot, which keeps the previous version warm, takes everything;
 stable loads it; the share returns to 0; the canary slot keeps the version that

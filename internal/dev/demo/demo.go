@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/penstock-ml/penstock/internal/dev/process"
@@ -101,6 +102,9 @@ func (d *demo) steps() ([]scene, error) {
 	}
 	if d.Data != "" {
 		all = all[:5]
+	}
+	if d.Way == Workflows {
+		all = slices.Insert(all, 3, scene{"pull request", d.pullRequest})
 	}
 	if d.Until == "" {
 		return all, nil

@@ -38,6 +38,8 @@ func (d *demo) choose() (driver, error) {
 	switch d.Way {
 	case Terminal, "":
 		return &terminal{demo: d}, nil
+	case Workflows:
+		return &workflows{demo: d}, nil
 	}
-	return nil, fmt.Errorf("no way %q to drive the line; there is %s", d.Way, Terminal)
+	return nil, fmt.Errorf("no way %q to drive the line; there are %s and %s", d.Way, Terminal, Workflows)
 }

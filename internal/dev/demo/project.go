@@ -20,16 +20,19 @@ import (
 )
 
 // makeProject lays out the project as its users have it: a repository of its
-// own with penstock.yaml and the trainer, whose environments are this stack's.
+// own with penstock.yaml, whose environments are this stack's, and the trainer.
 func (d *demo) makeProject(ctx context.Context) error {
 	dir := filepath.Join(d.Dir, "project")
-	if err := os.CopyFS(dir, os.DirFS(d.example())); err != nil {
+	d.programs = programs{
+		bin: d.Bin, dir: dir, log: filepath.Join(d.Dir, "runs"),
+		env: append(append(os.Environ(), d.stack.Env()...), "PENSTOCK_CACHE="+filepath.Join(d.Dir, "cache"), "PENSTOCK_ONNXRUNTIME="+d.onnxruntime),
+	}
+	if err := d.layFiles(ctx, dir); err != nil {
 		return err
 	}
-	config := filepath.Join(dir, "penstock.yaml")
-	source := config
+	source := filepath.Join(d.example(), "penstock.yaml")
 	if d.Data != "" {
-		source = filepath.Join(dir, "nih64.yaml")
+		source = filepath.Join(d.example(), "nih64.yaml")
 	}
 	data, err := os.ReadFile(source)
 	if err != nil {
@@ -38,6 +41,7 @@ func (d *demo) makeProject(ctx context.Context) error {
 	if data, err = withEnvironments(data, d.stackEnvironments()); err != nil {
 		return fmt.Errorf("%s: %w", source, err)
 	}
+	config := filepath.Join(dir, "penstock.yaml")
 	if err := verdict.WriteFile(config, data); err != nil {
 		return err
 	}
@@ -45,21 +49,34 @@ func (d *demo) makeProject(ctx context.Context) error {
 		return err
 	}
 	for _, args := range [][]string{
-		{"init", "--quiet", "--initial-branch", "main"},
-		{"add", "--all"},
-		{"-c", "user.name=Penstock demo", "-c", "user.email=demo@penstock.invalid", "commit", "--quiet", "--message", "project: the X-ray example"},
+		{"init", "--quiet", "--initial-branch", "main"}, {"add", "--all"}, commit("project: the X-ray example"),
 	} {
 		if _, err := d.git(ctx, args...); err != nil {
 			return err
 		}
 	}
-	d.programs = programs{
-		bin: d.Bin, dir: dir, log: filepath.Join(d.Dir, "runs"),
-		env: append(append(os.Environ(), d.stack.Env()...), "PENSTOCK_CACHE="+filepath.Join(d.Dir, "cache"), "PENSTOCK_ONNXRUNTIME="+d.onnxruntime),
-	}
 	d.report.Repository = dir
 	d.report.Endpoints = d.endpoints()
 	return d.open()
+}
+
+// layFiles makes the project's files: the example's, or what penstock init lays
+// into an empty repository.
+func (d *demo) layFiles(ctx context.Context, dir string) error {
+	if d.Way != Workflows {
+		return os.CopyFS(dir, os.DirFS(d.example()))
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	var said bytes.Buffer
+	cmd := d.programs.command(ctx, "penstock", []string{"init", "--name", repository, "--branch", branch, "--ref", "main", "--labels", "Mass:urgent,Nodule"}, &said)
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("penstock init: %w:\n%s", err, last(said.String(), 15))
+	}
+	return nil
 }
 
 func (d *demo) example() string { return filepath.Join(d.Root, "examples", "xray") }
@@ -82,6 +99,11 @@ func (d *demo) open() (err error) {
 	models := tracking.Registry()
 	d.registry = &registry.Registry{Model: d.project.Name, Versions: models, Aliases: models, Store: d.bucket, Now: d.now}
 	return nil
+}
+
+// commit is git's command line for a commit of all that is tracked.
+func commit(message string) []string {
+	return []string{"-c", "user.name=Penstock demo", "-c", "user.email=demo@penstock.invalid", "commit", "--quiet", "--all", "--message", message}
 }
 
 // git runs git in the project's repository and gives what it printed.

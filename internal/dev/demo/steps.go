@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/penstock-ml/penstock/internal/verdict"
 )
@@ -132,6 +134,31 @@ func (d *demo) backAndForward(ctx context.Context) error {
 	}
 	return expect(s.Verdict == "pass" && s.Production.After == newer && s.Requests.Failed == 0,
 		"the way forward to end with %s and without a failed request; production is %s, %d failed", newer, s.Production.After, s.Requests.Failed)
+}
+
+// pullRequest: a lower learning rate is asked for, tried on a budget, and told
+// in one comment; production and data stay as they are.
+func (d *demo) pullRequest(ctx context.Context) error {
+	w, ok := d.driver.(*workflows)
+	if !ok {
+		return fmt.Errorf("a pull request needs the way %s", Workflows)
+	}
+	var body string
+	s, _, err := d.play(ctx, "pull request", func(ctx context.Context) (o outcome, err error) {
+		var conclusion string
+		body, conclusion, err = w.pullRequest(ctx)
+		text, _, _ := strings.Cut(body, "\n")
+		o.step, o.result = "comment", verdict.Passed("the check is %s; the comment begins: %s", conclusion, text)
+		return o, err
+	})
+	if err != nil {
+		return err
+	}
+	told := strings.Contains(body, "pass") || strings.Contains(body, "reject") || strings.Contains(body, "inconclusive")
+	return errors.Join(
+		expect(told && strings.Contains(body, "macro"), "the comment to tell a verdict and the macro AUROC, it says:\n%s", body),
+		expect(s.Production.After == s.Production.Before && s.Requests.Failed == 0, "production to stay unchanged and unharmed"),
+	)
 }
 
 // shuffledLabels: a batch twice the size of all data so far, its labels dealt

@@ -39,6 +39,11 @@ func (d *demo) settled(ctx context.Context) (subject, error) {
 	if err != nil {
 		return subject{}, err
 	}
+	if d.Way == Workflows { // the tag was made on a runner, and pushed
+		if _, err := d.git(ctx, "fetch", "--quiet", "--tags", "origin"); err != nil {
+			return subject{}, err
+		}
+	}
 	tag := fmt.Sprintf("model/%s/v%d", d.project.Name, champion.Version)
 	message, err := d.git(ctx, "tag", "--list", "--format=%(objecttype) %(contents)", tag)
 	if err != nil {
