@@ -101,10 +101,11 @@ var table = map[string][]string{
 	},
 	"cmd/penstock-dev": {"internal/dev/*"},
 
-	"tests/audit": {},
-	"tests/bench": {},
-	"tests/loop":  {},
-	"tests/xray":  {},
+	"tests/audit":     {},
+	"tests/bench":     {},
+	"tests/loop":      {},
+	"tests/workflows": {},
+	"tests/xray":      {},
 }
 
 // order is that of the stages round the loop; split is what deployment and

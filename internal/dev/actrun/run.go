@@ -248,7 +248,12 @@ func (r *run) arguments(top string) ([]string, error) {
 		args = append(args, "-P", label+"=-self-hosted")
 	}
 	for _, repository := range keysOf(r.spec.LocalActions) {
-		args = append(args, "--local-repository", repository+"="+r.spec.LocalActions[repository])
+		// By its name alone act finds it only where the server has no path.
+		dir, server := r.spec.LocalActions[repository], strings.TrimSuffix(r.env["GITHUB_SERVER_URL"], "/")
+		args = append(args, "--local-repository", repository+"="+dir)
+		if server != "" {
+			args = append(args, "--local-repository", server+"/"+repository+"="+dir)
+		}
 		if strings.HasPrefix(repository, "actions/checkout@") && !slices.Contains(args, "--no-skip-checkout") {
 			args = append(args, "--no-skip-checkout")
 		}
