@@ -262,6 +262,17 @@ func TestAResultThatCannotBeKeptIsAnError(t *testing.T) {
 	}
 }
 
+func TestSummaryHoldsNoMarkupOfData(t *testing.T) {
+	r := verdict.Rejected("worse", "see https://evil.example www.evil.example @team #1 [x](y) <img> `a` **b** _c_ a\\|b\n| row |")
+	r.Checks = []verdict.Check{{Name: "a|b\n<b>", Verdict: verdict.Reject, Wanted: "`x`"}}
+	text := Markdown(r)
+	for _, bad := range []string{"https://", "www.", "@team", " #1", " [x](", "<img>", "**b**", "_c_ ", "\n| row", "<b>"} {
+		if strings.Contains(text, bad) {
+			t.Errorf("%q stays in:\n%s", bad, text)
+		}
+	}
+}
+
 func TestGeneratedActionPassesInputsThroughEnvAlone(t *testing.T) {
 	var o options
 	text := Command{

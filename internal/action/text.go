@@ -39,24 +39,24 @@ func Text(r verdict.Result) string {
 // escaped.
 func Markdown(r verdict.Result) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### %s: %s\n\n%s (`%s`)\n", cell(r.Command), r.Verdict, cell(r.Reason.Text), cell(r.Reason.Code))
+	fmt.Fprintf(&b, "### %s: %s\n\n%s (`%s`)\n", plain(r.Command), r.Verdict, plain(r.Reason.Text), plain(r.Reason.Code))
 	if len(r.Checks) > 0 {
 		b.WriteString("\n| check | verdict | decides | observed | interval | wanted | n |\n|---|---|---|---|---|---|---|\n")
 		for _, c := range r.Checks {
-			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", cell(c.Name), c.Verdict, decides(c), cell(observed(c)), interval(c.Interval), cell(dash(c.Wanted)), count(c.N))
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", plain(c.Name), c.Verdict, decides(c), plain(observed(c)), interval(c.Interval), plain(dash(c.Wanted)), count(c.N))
 		}
 	}
 	for _, warning := range r.Warnings {
-		fmt.Fprintf(&b, "\n- warning: %s\n", cell(warning))
+		fmt.Fprintf(&b, "\n- warning: %s\n", plain(warning))
 	}
 	if len(r.Subjects) > 0 {
 		b.WriteString("\n| subject | digest |\n|---|---|\n")
 		for _, name := range slices.Sorted(maps.Keys(r.Subjects)) {
-			fmt.Fprintf(&b, "| %s | `%s` |\n", cell(name), cell(r.Subjects[name]))
+			fmt.Fprintf(&b, "| %s | `%s` |\n", plain(name), plain(r.Subjects[name]))
 		}
 	}
 	if !r.Finished.IsZero() {
-		fmt.Fprintf(&b, "\n%s, %s\n", cell(r.Version), r.Finished.Sub(r.Started).Round(time.Millisecond))
+		fmt.Fprintf(&b, "\n%s, %s\n", plain(r.Version), r.Finished.Sub(r.Started).Round(time.Millisecond))
 	}
 	return b.String() + "\n"
 }
@@ -104,8 +104,16 @@ func dash(s string) string {
 	return s
 }
 
-// cell makes text safe inside a Markdown table: no row, markup or mention of
-// its own.
+// plain makes text that came from data or from outside safe in Markdown: no
+// row, markup, link, mention or reference of its own.
+func plain(s string) string {
+	return strings.NewReplacer(
+		`\`, `\\`, "|", `\|`, "\n", " ", "\r", " ", "<", "&lt;", ">", "&gt;", "&", "&amp;", "`", "'",
+		"*", `\*`, "_", `\_`, "~", `\~`, "[", `\[`, "#", "&#35;", "@", "@\u200b", "://", "&#58;//", "www.", "www&#46;",
+	).Replace(s)
+}
+
+// cell makes a definition's own words fit into a table of the docs.
 func cell(s string) string {
-	return strings.NewReplacer("|", `\|`, "\n", " ", "\r", " ", "<", "&lt;", ">", "&gt;", "`", "'", "@", "@\u200b", "[", `\[`).Replace(s)
+	return strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;", ">", "&gt;").Replace(s)
 }
