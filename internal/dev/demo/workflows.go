@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -304,6 +305,8 @@ func (w *workflows) vars() map[string]string {
 	}
 }
 
+var learningRate = regexp.MustCompile(`learning_rate: [0-9.]+`)
+
 // pullRequest lowers the learning rate on a branch, asks for its merge and
 // reads the comment that the pull request gets.
 func (w *workflows) pullRequest(ctx context.Context) (body, conclusion string, err error) {
@@ -313,8 +316,8 @@ func (w *workflows) pullRequest(ctx context.Context) (body, conclusion string, e
 	if err != nil {
 		return "", "", err
 	}
-	changed := bytes.Replace(data, []byte("learning_rate: 0.003"), []byte("learning_rate: 0.001"), 1)
-	if err := expect(!bytes.Equal(data, changed), "penstock.yaml to hold the learning rate 0.003"); err != nil {
+	changed := learningRate.ReplaceAll(data, []byte("learning_rate: 0.0005"))
+	if err := expect(!bytes.Equal(data, changed), "penstock.yaml to hold a learning rate"); err != nil {
 		return "", "", err
 	}
 	if _, err := w.git(ctx, "switch", "--quiet", "--create", head); err != nil {
