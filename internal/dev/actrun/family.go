@@ -26,10 +26,10 @@ const (
 // work in its folder, and what descends from act. A daemon that drops its
 // environment, its parents and its folder escapes, as it does on GitHub.
 type family struct {
-	mark string // NAME=value
-	dir  string // the run's folder, which holds the jobs' workspaces
-	act  int    // pid
-	bash string // the wrapper's path, as it stands in its command line
+	mark   string // NAME=value
+	dir    string // the run's folder, which holds the jobs' workspaces
+	act    int    // pid
+	shells string // folder of the shells' wrappers
 }
 
 // all are the living processes of the run, act itself left out.
@@ -92,10 +92,10 @@ func (f family) entries() ([]process.Identity, error) {
 	return found, nil
 }
 
-// wraps says whether the process is the wrapper of bash.
+// wraps says whether the process is the wrapper of a shell.
 func (f family) wraps(pid int) bool {
 	line, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
-	return err == nil && bytes.Contains(line, []byte("\x00"+f.bash+"\x00"))
+	return err == nil && bytes.Contains(line, []byte("\x00"+f.shells+"/"))
 }
 
 // parentOf reads every process's parent.

@@ -1,6 +1,7 @@
 package actrun
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -42,8 +43,8 @@ type book struct {
 	mask    func(string) string
 	now     func() time.Time
 	outputs func(path string) (map[string]string, error)
-	bash    string            // folder of the wrapper
-	mark    string            // the wrapper's mark
+	shells  string            // folder of the wrappers
+	mark    string            // the wrappers' mark
 	started func(*open)       // a job has started
 	ended   func()            // a step has ended
 	other   func(line string) // a line that is not about a job
@@ -57,6 +58,7 @@ type open struct {
 	Job
 	node    *node
 	running *Step
+	text    []byte // lines of no step
 	told    []summary
 	expired atomic.Bool // its time was up
 	done    bool
@@ -295,7 +297,7 @@ func (b *book) log(j *open, l *line) {
 	}
 }
 
-// drained answers the wrapper of bash: all that its step printed was read. The
+// drained answers the wrapper of a shell: all that its step printed was read. The
 // mark may stand behind a last line without an end.
 func (b *book) drained(j *open, l *line) bool {
 	text := l.RawCommand
@@ -309,7 +311,7 @@ func (b *book) drained(j *open, l *line) bool {
 	if before != "" {
 		b.say(j, before)
 	}
-	name := filepath.Join(b.bash, "drained."+filepath.Base(pid))
+	name := filepath.Join(b.shells, "drained."+filepath.Base(pid))
 	if err := os.WriteFile(name, nil, 0o600); err != nil {
 		b.err = fmt.Errorf("answer a step that waits for its end: %w", err)
 	}
@@ -326,10 +328,33 @@ func (b *book) say(j *open, text string) {
 	b.event(j, Event{Kind: Log, Step: name, Text: text})
 }
 
+// maxLog bounds what is kept of a step's log; what is told is not bounded.
+const (
+	maxLog = 4 << 20
+	cut    = "##[warning]the rest is not kept\n"
+)
+
 func (j *open) log(text string) {
+	to := &j.text
 	if j.running != nil {
-		j.running.Log += text + "\n"
-		return
+		to = &j.running.text
 	}
-	j.Log += text + "\n"
+	switch {
+	case len(*to)+len(text) < maxLog:
+		*to = append(append(*to, text...), '\n')
+	case !bytes.HasSuffix(*to, []byte(cut)):
+		*to = append(*to, cut...)
+	}
+}
+
+// close gives the job as people see it.
+func (j *open) close() Job {
+	done := j.Job
+	done.Log = string(j.text)
+	done.Steps = slices.Clone(j.Steps)
+	for i := range done.Steps {
+		s := &done.Steps[i]
+		s.Log, s.text = string(s.text), nil
+	}
+	return done
 }

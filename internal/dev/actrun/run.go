@@ -46,7 +46,7 @@ func Run(ctx context.Context, s Spec, tell func(Event)) (result Result, err erro
 type run struct {
 	spec   Spec
 	dir    string // scratch: act's home, files, caches
-	bash   string // folder of the wrapper of bash
+	shells string // folder of the wrappers of the steps' shells
 	mark   string // value of PENSTOCK_RUN, unique on the machine
 	env    map[string]string
 	top    *flow
@@ -84,13 +84,13 @@ func prepare(s Spec, tell func(Event)) (_ *run, err error) {
 		}
 	}()
 	r.mark = fmt.Sprintf("%d.%d.%s", s.ID, max(s.Attempt, 1), rand.Text())
-	r.bash = filepath.Join(r.dir, "shell")
+	r.shells = filepath.Join(r.dir, "shell")
 	for _, name := range []string{"shell", "home", "flows", "outputs", "cache"} {
 		if err := os.Mkdir(filepath.Join(r.dir, name), 0o700); err != nil {
 			return nil, err
 		}
 	}
-	if err := r.wrapBash(); err != nil {
+	if err := r.wrapShells(); err != nil {
 		return nil, err
 	}
 	r.env = r.environment()
@@ -122,16 +122,31 @@ func (r *run) knowActions() error {
 	return nil
 }
 
-//go:embed bash.sh
+//go:embed shell.sh
 var wrapper string
 
-func (r *run) wrapBash() error {
-	bash, err := exec.LookPath("bash")
-	if err != nil {
+// wrapped are the shells that steps are started with.
+var wrapped = []string{"bash", "sh", "python", "python3"}
+
+func (r *run) wrapShells() error {
+	if _, err := exec.LookPath("bash"); err != nil {
 		return fmt.Errorf("steps need bash: %w", err)
 	}
-	text := strings.NewReplacer("@BASH@", bash, "@MARK@", r.drainMark(), "@DIR@", r.bash).Replace(wrapper)
-	return os.WriteFile(filepath.Join(r.bash, "bash"), []byte(text), 0o700)
+	bound := "" // without setpriv (util-linux) a step that act kills leaves its shell to the run's end
+	if path, err := exec.LookPath("setpriv"); err == nil {
+		bound = path + " --pdeathsig KILL --"
+	}
+	for _, name := range wrapped {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			continue // no step can be started with it
+		}
+		text := strings.NewReplacer("@SHELL@", path, "@BOUND@", bound, "@MARK@", r.drainMark(), "@DIR@", r.shells).Replace(wrapper)
+		if err := os.WriteFile(filepath.Join(r.shells, name), []byte(text), 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *run) drainMark() string { return "penstock-end-" + r.mark }
@@ -163,7 +178,7 @@ func (r *run) environment() map[string]string {
 		"RUNNER_ENVIRONMENT":      "self-hosted",
 	}
 	maps.Copy(env, s.Env)
-	env["PATH"] = r.bash + string(os.PathListSeparator) + env["PATH"]
+	env["PATH"] = r.shells + string(os.PathListSeparator) + env["PATH"]
 	env[markName] = r.mark
 	return env
 }
@@ -186,7 +201,7 @@ func keysOf(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
 func (r *run) newBook(tell func(Event)) *book {
 	b := &book{
 		nodes: map[string]*node{}, jobs: map[string]*open{}, tell: tell, now: time.Now,
-		mask: masker(r.spec.Secrets), outputs: r.writer.readOutputs, bash: r.bash, mark: r.drainMark(),
+		mask: masker(r.spec.Secrets), outputs: r.writer.readOutputs, shells: r.shells, mark: r.drainMark(),
 	}
 	for _, n := range r.top.leaves() {
 		n.results = map[string]string{}
@@ -391,7 +406,7 @@ func (r *run) collect(conclusion, reason string) []Job {
 		spoken := false
 		for _, j := range r.book.order {
 			if j.node == n {
-				jobs, spoken = append(jobs, j.Job), true
+				jobs, spoken = append(jobs, j.close()), true
 			}
 		}
 		if !spoken {

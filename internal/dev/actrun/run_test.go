@@ -566,6 +566,30 @@ jobs:
 	}
 }
 
+func TestStepsOfOtherShellsLoseNothingEither(t *testing.T) {
+	s := spec(t, `
+on: push
+jobs:
+  a:
+    runs-on: ubuntu-latest
+    steps:
+      - if: always()
+        shell: sh
+        run: echo one; echo two; exit 4
+      - if: always()
+        shell: python
+        run: |
+          import sys
+          print("one"); sys.exit("two")
+`)
+	result, _ := run(t, s)
+	for i, code := range []string{"4", "1"} {
+		if got, want := job(t, result, "a").Steps[i].Log, "one\ntwo\n##[error]Process completed with exit code "+code+".\n"; got != want {
+			t.Errorf("log %q, want %q", got, want)
+		}
+	}
+}
+
 func TestProcessesThatAStepLeftBehindEndWithTheRun(t *testing.T) {
 	s := spec(t, "on: push\njobs: {a: {runs-on: ubuntu-latest, steps: [{run: 'setsid sleep 1000 >/dev/null 2>&1 </dev/null & echo left $!'}]}}")
 	s.Env = map[string]string{"PENSTOCK_TEST_DIR": s.Dir}

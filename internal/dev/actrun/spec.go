@@ -6,6 +6,11 @@
 // step's entry process, 7.5 s, SIGTERM, 2.5 s, SIGKILL), so that after a run no
 // process of it is left.
 //
+// Known to differ from GitHub: after a cancel steps under always() are not run,
+// and a step's own timeout-minutes kills it without a warning; continue-on-error
+// of a whole job and permissions are not enforced; after a called workflow that
+// failed, later jobs of its caller do not run, whatever their condition says.
+//
 // Refused: `services`, `container` and docker actions (there is no Docker
 // here), and any answer of act that is not understood: a job without a result
 // is never a success.
@@ -104,6 +109,7 @@ type Job struct {
 // Step is one step of a job, as it ended.
 type Step struct {
 	id         string // in act
+	text       []byte // the log while it grows
 	Name       string
 	Conclusion string
 	Started    time.Time

@@ -28,7 +28,7 @@ func newWatch(r *run, pid int) *watch {
 		id = process.Identity{PID: pid} // it has ended already
 	}
 	w := &watch{
-		run: r, act: id, family: family{mark: markName + "=" + r.mark, dir: r.dir, act: pid, bash: r.bash + "/bash"},
+		run: r, act: id, family: family{mark: markName + "=" + r.mark, dir: r.dir, act: pid, shells: r.shells},
 		started: make(chan *open, 1), ended: make(chan struct{}, 1), ran: make(chan struct{}),
 		left: make(chan struct{}),
 	}
