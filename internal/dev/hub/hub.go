@@ -74,6 +74,7 @@ type Hub struct {
 	opt     Options
 	server  *http.Server
 	handler http.Handler
+	pages   *pages
 	done    chan struct{} // the server has ended
 	kept    chan struct{} // the snapshot is no longer written
 	closing sync.Once
@@ -126,6 +127,12 @@ func Start(ctx context.Context, opt Options) (*Hub, error) {
 		watch: make(chan struct{}), done: make(chan struct{}), kept: make(chan struct{}),
 	}
 	if h.Token, err = h.administrator(); err != nil {
+		return nil, err
+	}
+	if err := h.installStandIns(); err != nil {
+		return nil, err
+	}
+	if h.pages, err = newPages(); err != nil {
 		return nil, err
 	}
 	if err := h.load(); err != nil {

@@ -63,7 +63,7 @@ func (r *route) matches(given []string) bool {
 		if strings.HasSuffix(s, "...}") {
 			return len(given) > i
 		}
-		if i >= len(given) || given[i] == "" || !strings.HasPrefix(s, "{") && s != given[i] {
+		if i >= len(given) || (given[i] == "" && s != "") || !strings.HasPrefix(s, "{") && s != given[i] {
 			return false
 		}
 	}

@@ -17,6 +17,7 @@ func (h *Hub) routes() http.Handler {
 	h.releaseRoutes(all)
 	h.artifactRoutes(all)
 	h.settingsRoutes(all)
+	h.pageRoutes(all)
 	h.appRoutes(all)
 	for _, method := range []string{"GET", "PUT", "DELETE"} {
 		all.HandleFunc(method+" /_hub/faults", h.faultsPath)
