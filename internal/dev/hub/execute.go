@@ -54,11 +54,11 @@ func (h *Hub) spec(r *repository, run *run, l *liveRun) (actrun.Spec, error) {
 	s := actrun.Spec{
 		ID: run.ID, Attempt: run.Attempt, Workflow: run.Path, Event: run.Event, Payload: run.Payload,
 		Ref: run.Ref, SHA: run.SHA, Repository: r.full(), Actor: run.Actor, DefaultBranch: r.DefaultBranch,
-		Labels: h.opt.Labels, Hook: h.opt.Hook, Act: h.opt.Act, LogDir: filepath.Join(h.opt.Dir, "logs", id),
+		Hook: h.opt.Hook, Act: h.opt.Act, LogDir: filepath.Join(h.opt.Dir, "logs", id),
 		Secrets: map[string]string{}, Vars: maps.Clone(h.opt.Vars), Env: map[string]string{},
 	}
-	if !h.runnerOnline() {
-		s.Labels = nil
+	if h.runnerOnline() {
+		s.Labels = h.runnerLabels()
 	}
 	maps.Copy(s.Env, h.opt.Env)
 	maps.Copy(s.Env, h.environment(r, run))

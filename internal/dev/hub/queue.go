@@ -124,9 +124,16 @@ func (h *Hub) offered(labels []string) bool {
 	return h.runnerOnline() && all(h.runnerLabels())
 }
 
-// runnerLabels are those of the self-hosted runner.
+// runnerLabels are those of the self-hosted runner: GitHub's own three, and the
+// given ones.
 func (h *Hub) runnerLabels() []string {
-	return append([]string{"self-hosted", "Linux", "X64"}, h.opt.Labels...)
+	labels := []string{"self-hosted", "Linux", "X64"}
+	for _, l := range h.opt.Labels {
+		if !slices.ContainsFunc(labels, func(x string) bool { return strings.EqualFold(x, l) }) {
+			labels = append(labels, l)
+		}
+	}
+	return labels
 }
 
 // runnerOnline is false without labels on offer, and on demand.
