@@ -61,6 +61,7 @@ func exampleHook(t *testing.T) string {
 
 // What a fork may change in its own workflow gets it nowhere.
 func TestTheRunnersHookRefusesForksAndStrangers(t *testing.T) {
+	t.Parallel()
 	script := exampleHook(t)
 	// The fork has changed runs-on, for which it needs nobody's leave.
 	w := newWorld(t, nil)
@@ -99,6 +100,7 @@ exec /usr/bin/python3 "$(dirname "$0")/train.py"
 
 // The real penstock train, cancelled in the middle of a training.
 func TestACancelledTrainingLeavesItsReasonAndCanBeStartedAgain(t *testing.T) {
+	t.Parallel()
 	s3 := servertest.MinIO(t)
 	tracking := servertest.MLflow(t, s3)
 	w := newWorld(t, nil)

@@ -130,6 +130,7 @@ func TestEveryWorkflowRunsForEachOfItsEvents(t *testing.T) {
 				continue
 			}
 			t.Run(file+" by "+name, func(t *testing.T) {
+				t.Parallel()
 				w := newWorld(t, c.answers)
 				w.artifact(t, "comment", "facts.json", "{}")
 				if tag, ok := strings.CutPrefix(c.event.ref, "refs/tags/"); ok {
@@ -435,6 +436,7 @@ var reds = map[string]red{
 func TestRefusalsAreRedAndStartNothing(t *testing.T) {
 	for name, c := range reds {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t, c.answers)
 			if tag, ok := strings.CutPrefix(c.event.ref, "refs/tags/"); ok {
 				w.sh(t, w.git, "git tag "+tag)
@@ -456,6 +458,7 @@ func TestRefusalsAreRedAndStartNothing(t *testing.T) {
 
 // A tag that nobody merged deploys nothing and releases nothing.
 func TestTagsOffTheDefaultBranchAreRefused(t *testing.T) {
+	t.Parallel()
 	for workflow, c := range map[string]struct {
 		event event
 		job   string
@@ -476,6 +479,7 @@ func TestTagsOffTheDefaultBranchAreRefused(t *testing.T) {
 }
 
 func TestDeployOfWhatIsServedAlreadyDoesNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, scenario{"resolve": {Outputs: map[string]string{"serving": "true"}}})
 	w.sh(t, w.git, "git tag deploy/xray/v3")
 	o := w.run(t, w.spec(t, "deploy.yml", deployTag))
@@ -488,6 +492,7 @@ func TestDeployOfWhatIsServedAlreadyDoesNothing(t *testing.T) {
 // The tag that rollout sets for a promoted version reaches the remote; a
 // rollout that promoted nothing leaves none.
 func TestDeployPushesTheTagOfTheVersion(t *testing.T) {
+	t.Parallel()
 	for script, want := range map[string]string{"git tag -a -m x model/xray/v3": "model/xray/v3", "": ""} {
 		w := newWorld(t, scenario{"rollout": {Script: script}})
 		w.sh(t, w.git, "git tag deploy/xray/v3")
@@ -503,6 +508,7 @@ func TestDeployPushesTheTagOfTheVersion(t *testing.T) {
 // on a runner of one's own, and its comment as an artifact for the second
 // workflow, which has the right to comment.
 func TestAForksPullRequestReachesNoRunnerOfOnesOwn(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, scenario{"comment": {Script: `[[ -z $INPUT_ARTIFACT ]] || { mkdir -p "$INPUT_ARTIFACT"; echo '{"says": "fine"}' >"$INPUT_ARTIFACT/facts.json"; }`}})
 	o := w.run(t, w.spec(t, "pull-request.yml", pullOfFork))
 	o.wantJobs(t, map[string]string{"dataset": "skipped", "train": "skipped", "judge": "skipped", "comment": "skipped"})
@@ -527,6 +533,7 @@ func TestAForksPullRequestReachesNoRunnerOfOnesOwn(t *testing.T) {
 
 // A pull request is told its comment whatever went wrong before.
 func TestAPullRequestIsToldWhatWentWrong(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		answers scenario
 		jobs    map[string]string
@@ -550,6 +557,7 @@ func TestAPullRequestIsToldWhatWentWrong(t *testing.T) {
 
 // What judges a pull request is the default branch's policy.
 func TestAPullRequestIsJudgedByTheDefaultBranchsPolicy(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, scenario{"gate": {Script: `cmp "$INPUT_CONFIG" "$PENSTOCK_TEST_DIR/policy"`}})
 	w.sh(t, w.git, "cp examples/xray/penstock.yaml "+w.dir+"/policy")
 	w.sha = w.sh(t, w.git, "git checkout -q -b pull; echo '# everything passes' >>examples/xray/penstock.yaml; git commit -q -a -m policy; git rev-parse HEAD")

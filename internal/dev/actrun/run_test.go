@@ -127,6 +127,7 @@ func logs(j actrun.Job) string {
 }
 
 func TestRunTellsJobsStepsOutputsAndSummaries(t *testing.T) {
+	t.Parallel()
 	s := spec(t, `
 name: All / of it
 on: [push]
@@ -261,6 +262,7 @@ runs:
 }
 
 func TestRunNeverLosesTheLastLinesOfAFailingStep(t *testing.T) {
+	t.Parallel()
 	workflow := "on: push\njobs:\n  j:\n    runs-on: ubuntu-latest\n    steps:\n"
 	for range 40 {
 		workflow += "      - if: always()\n        run: for i in 1 2 3 4 5; do echo $i; done; printf 'the reason'; exit 3\n"
@@ -274,6 +276,7 @@ func TestRunNeverLosesTheLastLinesOfAFailingStep(t *testing.T) {
 }
 
 func TestRunTellsCalledWorkflowsAndMatrices(t *testing.T) {
+	t.Parallel()
 	s := spec(t, `
 on: push
 jobs:
@@ -329,6 +332,7 @@ jobs:
 }
 
 func TestRunTellsAJobThatNobodyOffersAsQueued(t *testing.T) {
+	t.Parallel()
 	s := spec(t, `
 on: push
 jobs:
@@ -358,6 +362,7 @@ jobs:
 }
 
 func TestRunRefusesWhatItCannotRun(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ workflow, want string }{
 		"an action from the network": {"on: push\njobs: {a: {runs-on: ubuntu-latest, steps: [{uses: actions/setup-go@v6}]}}", "actions/setup-go@v6 has no stand-in"},
 		"another event":              {"on: release\njobs: {a: {runs-on: ubuntu-latest, steps: [{run: ls}]}}", "no job for the event push"},
@@ -376,6 +381,7 @@ func TestRunRefusesWhatItCannotRun(t *testing.T) {
 }
 
 func TestRunAsksTheHookBeforeSelfHostedJobsOnly(t *testing.T) {
+	t.Parallel()
 	s := spec(t, `
 on: push
 env: {GITHUB_WORKFLOW_REF: forged, PENSTOCK_TEST: forged}
@@ -421,6 +427,7 @@ jobs:
 
 // Of a matrix of runners the hosted ones are none of the hook's business.
 func TestRunReadsTheLabelsOfAMatrix(t *testing.T) {
+	t.Parallel()
 	const workflow = `
 on: push
 jobs:
@@ -454,6 +461,7 @@ jobs:
 }
 
 func TestCancelSignalsTheEntryProcessAndLeavesNothing(t *testing.T) {
+	t.Parallel()
 	s := spec(t, `
 on: push
 jobs:
@@ -514,6 +522,7 @@ while True: time.sleep(1)
 }
 
 func TestCancelKillsAStepThatDoesNotHear(t *testing.T) {
+	t.Parallel()
 	s := spec(t, "on: push\njobs: {deaf: {runs-on: ubuntu-latest, steps: [{run: \"trap 'echo INT' INT; trap 'echo TERM' TERM; echo ready; while :; do sleep 0.1; done\"}]}}")
 	s.Env = map[string]string{"PENSTOCK_TEST_DIR": s.Dir}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -539,6 +548,7 @@ func TestCancelKillsAStepThatDoesNotHear(t *testing.T) {
 }
 
 func TestJobThatIsOutOfTimeIsEnded(t *testing.T) {
+	t.Parallel()
 	s := spec(t, `
 on: push
 jobs:
@@ -567,6 +577,7 @@ jobs:
 }
 
 func TestStepsOfOtherShellsLoseNothingEither(t *testing.T) {
+	t.Parallel()
 	s := spec(t, `
 on: push
 jobs:
@@ -591,6 +602,7 @@ jobs:
 }
 
 func TestProcessesThatAStepLeftBehindEndWithTheRun(t *testing.T) {
+	t.Parallel()
 	s := spec(t, "on: push\njobs: {a: {runs-on: ubuntu-latest, steps: [{run: 'setsid sleep 1000 >/dev/null 2>&1 </dev/null & echo left $!'}]}}")
 	s.Env = map[string]string{"PENSTOCK_TEST_DIR": s.Dir}
 	result, _ := run(t, s)
