@@ -167,6 +167,9 @@ func (d *demo) end(failure error) error {
 	errs = append(errs, d.summarise(errors.Join(append(errs, failure)...)))
 	if d.Keep && d.stack != nil {
 		d.say("The stack is up (%s). End it with: bin/penstock-dev down --dir %s", d.stack.Endpoints.Production, filepath.Join(d.Dir, "stack"))
+		if d.Way == Workflows {
+			d.say("Its runs, comments and logs: bin/penstock-dev hub --dir %s", filepath.Join(d.Dir, "hub"))
+		}
 		return errors.Join(errs...)
 	}
 	return errors.Join(append(errs, d.down())...)

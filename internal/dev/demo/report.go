@@ -32,9 +32,19 @@ type Step struct {
 	RunKey     string    `json:"run_key,omitempty"`
 	Seconds    float64   `json:"seconds"`
 	Ended      string    `json:"ended,omitempty"` // the command that gave the verdict
+	Made       *Made     `json:"made,omitempty"`
 	Production Change    `json:"production"`
 	Requests   *Requests `json:"requests,omitempty"` // live traffic during the step
 	Commands   []Command `json:"commands,omitempty"`
+}
+
+// Made is what a training made of which data. The same seed gives the same data
+// set and the same model.onnx, whoever drives; the bundle's digest differs, for
+// it names its run.
+type Made struct {
+	Dataset string `json:"dataset"`
+	Model   string `json:"model"`
+	ONNX    string `json:"model_onnx_sha256"`
 }
 
 // Command is one command of a run.

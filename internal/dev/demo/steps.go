@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/verdict"
 )
 
@@ -36,6 +37,9 @@ func (d *demo) play(ctx context.Context, name string, run func(ctx context.Conte
 	}
 	s := stepOf(name, o)
 	s.Production = Change{before.model, after.model}
+	if s.Made, err = d.made(ctx, o); err != nil {
+		return Step{}, o, err
+	}
 	if d.live != nil {
 		now, err := d.live.now(ctx)
 		if err != nil {
@@ -52,6 +56,24 @@ func (d *demo) play(ctx context.Context, name string, run func(ctx context.Conte
 	d.report.Production.After = after.model
 	d.note(s)
 	return s, o, nil
+}
+
+// made looks up what the run's training left in the bucket, if it trained.
+func (d *demo) made(ctx context.Context, o outcome) (*Made, error) {
+	trained := o.results["train"].Subjects
+	if trained["model"] == "" {
+		return nil, nil
+	}
+	sums, _, err := d.bucket.Get(ctx, bundle.Key(trained["model"], bundle.SumsFile))
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(sums)) {
+		if sum, file, _ := strings.Cut(strings.TrimSpace(line), "  "); file == bundle.ModelFile {
+			return &Made{Dataset: trained["dataset"], Model: trained["model"], ONNX: sum}, nil
+		}
+	}
+	return nil, fmt.Errorf("bundle %s lists no %s", trained["model"], bundle.ModelFile)
 }
 
 // task has the driver do one.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/penstock-ml/penstock/internal/dev/actrun"
 	"github.com/penstock-ml/penstock/internal/dev/hub"
+	"github.com/penstock-ml/penstock/internal/dev/process"
 	"github.com/penstock-ml/penstock/internal/verdict"
 )
 
@@ -51,6 +52,10 @@ func (w *workflows) begin(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	mermaid, err := process.Cached("mermaid/mermaid.min.js")
+	if err != nil {
+		return err
+	}
 	// Only the actions: act copies the folder of an action before each step.
 	actions := filepath.Join(w.Dir, "penstock")
 	if err := os.CopyFS(filepath.Join(actions, "actions"), os.DirFS(filepath.Join(w.Root, "actions"))); err != nil {
@@ -61,7 +66,7 @@ func (w *workflows) begin(ctx context.Context) (err error) {
 		Labels: []string{"self-hosted", "penstock", "gpu"}, Parallel: 1,
 		LocalActions: map[string]string{"penstock-ml/penstock": actions},
 		Env:          w.runnerEnv(), Secrets: w.secrets(), Vars: w.vars(),
-		Logf: func(string, ...any) {},
+		Mermaid: mermaid, Logf: func(string, ...any) {},
 	})
 	if err != nil {
 		return err
