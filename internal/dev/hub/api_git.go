@@ -75,6 +75,7 @@ func (h *Hub) moveRef(c *call, ref, old, now string) error {
 	if now == "" {
 		args = []string{"update-ref", "-d", ref}
 	}
+	h.refsMoved(c.repo)
 	if _, err := h.git(c.repo, nil, args...); err != nil {
 		return invalidText("Reference could not be updated")
 	}
@@ -224,19 +225,17 @@ func (h *Hub) tag(r *repository, sha string) (answer, error) {
 
 // named are the refs below a prefix with the commits they lead to, by name.
 func (h *Hub) named(r *repository, prefix string) ([]string, map[string]string, error) {
-	out, err := h.git(r, nil, "for-each-ref", "--format=%(refname) %(objectname) %(*objectname)", prefix)
-	if err != nil {
-		return nil, nil, err
-	}
+	t, err := h.refTable(r)
 	var names []string
 	commits := map[string]string{}
-	for line := range strings.Lines(string(out)) {
-		f := strings.Fields(line)
-		name := strings.TrimPrefix(f[0], prefix)
-		names = append(names, name)
-		commits[name] = f[len(f)-1]
+	for ref, sha := range t.commits {
+		if name, below := strings.CutPrefix(ref, prefix); below {
+			names = append(names, name)
+			commits[name] = sha
+		}
 	}
-	return names, commits, nil
+	slices.Sort(names)
+	return names, commits, err
 }
 
 func (h *Hub) listTags(c *call) (answer, error) {

@@ -138,22 +138,52 @@ func (h *Hub) prepare(r *repository, run *run, f workflowFile, o occurrence) err
 	if err != nil {
 		return err
 	}
-	run.Jobs = h.plannedJobs(r, run, plans)
-	return nil
+	run.Jobs, err = h.plannedJobs(r, run, plans, "", 0)
+	return err
 }
 
-func (h *Hub) plannedJobs(r *repository, run *run, plans []actrun.JobPlan) []*job {
+// maxCalls is GitHub's limit on workflows that call workflows.
+const maxCalls = 10
+
+// plannedJobs are the jobs of a run before it starts, those of the repository's
+// own called workflows included ("caller/job"). Others show themselves later.
+func (h *Hub) plannedJobs(r *repository, run *run, plans []actrun.JobPlan, prefix string, depth int) ([]*job, error) {
 	var jobs []*job
 	for _, p := range plans {
-		if p.Uses != "" { // a called workflow's jobs show themselves when they start
+		key := prefix + p.ID
+		if p.Uses == "" {
+			name := p.Name
+			if prefix != "" {
+				name = strings.ReplaceAll(prefix, "/", " / ") + p.Name
+			}
+			jobs = append(jobs, &job{
+				ID: h.id(), Attempt: run.Attempt, Key: key, Name: name, Labels: h.labelsOf(r, run, p.RunsOn),
+				Status: statusQueued, Created: h.now(),
+			})
 			continue
 		}
-		jobs = append(jobs, &job{
-			ID: h.id(), Attempt: run.Attempt, Key: p.ID, Name: p.Name, Labels: h.labelsOf(r, run, p.RunsOn),
-			Status: statusQueued, Created: h.now(),
-		})
+		path, local := strings.CutPrefix(p.Uses, "./")
+		if !local || depth >= maxCalls {
+			continue
+		}
+		called, err := h.workflowAt(r, run.SHA, path)
+		if err == nil {
+			err = called.problem
+		}
+		if err != nil {
+			return nil, fmt.Errorf("job %s calls %s: %w", key, path, err)
+		}
+		inner, err := actrun.Jobs(called.data)
+		if err != nil {
+			return nil, fmt.Errorf("job %s calls %s: %w", key, path, err)
+		}
+		more, err := h.plannedJobs(r, run, inner, key+"/", depth+1)
+		if err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, more...)
 	}
-	return jobs
+	return jobs, nil
 }
 
 // labelsOf evaluates expressions in runs-on where they can be evaluated before

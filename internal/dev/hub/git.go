@@ -92,28 +92,59 @@ func (h *Hub) initGit(r *repository) error {
 	return nil
 }
 
+// refTable is the refs of a repository: what they point at, and the commits
+// that this leads to.
+type refTable struct {
+	objects, commits map[string]string
+}
+
+// refTable is kept until a ref moves, which happens only through the hub.
+func (h *Hub) refTable(r *repository) (refTable, error) {
+	if t, known := h.tables[r.full()]; known {
+		return t, nil
+	}
+	t, err := h.readRefs(r)
+	if err == nil {
+		h.tables[r.full()] = t
+	}
+	return t, err
+}
+
+func (h *Hub) readRefs(r *repository) (refTable, error) {
+	out, err := h.git(r, nil, "for-each-ref", "--format=%(refname) %(objectname) %(*objectname)")
+	if err != nil {
+		return refTable{}, err
+	}
+	t := refTable{objects: map[string]string{}, commits: map[string]string{}}
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		t.objects[f[0]], t.commits[f[0]] = f[1], f[len(f)-1]
+	}
+	return t, nil
+}
+
+// refsMoved forgets what was known of the refs.
+func (h *Hub) refsMoved(r *repository) { delete(h.tables, r.full()) }
+
 // refs are all refs of the repository with the objects they point at.
 func (h *Hub) refs(r *repository) (map[string]string, error) {
-	out, err := h.git(r, nil, "for-each-ref", "--format=%(objectname) %(refname)")
-	if err != nil {
-		return nil, err
-	}
-	refs := map[string]string{}
-	for line := range strings.Lines(string(out)) {
-		if sha, name, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
-			refs[name] = sha
-		}
-	}
-	return refs, nil
+	t, err := h.refTable(r)
+	return t.objects, err
 }
 
 // resolve gives the commit of a name: a full ref, a branch, a tag or a SHA.
 func (h *Hub) resolve(r *repository, name string) (string, error) {
+	t, err := h.refTable(r)
+	if err != nil {
+		return "", err
+	}
 	for _, full := range []string{name, "refs/heads/" + name, "refs/tags/" + name} {
-		if !strings.HasPrefix(full, "refs/") && !shaRule.MatchString(full) {
-			continue
+		if sha, there := t.commits[full]; there {
+			return sha, nil
 		}
-		if out, err := h.git(r, nil, "rev-parse", "--verify", "--quiet", "--end-of-options", full+"^{commit}"); err == nil {
+	}
+	if shaRule.MatchString(name) {
+		if out, err := h.git(r, nil, "rev-parse", "--verify", "--quiet", name+"^{commit}"); err == nil {
 			return strings.TrimSpace(string(out)), nil
 		}
 	}
@@ -122,12 +153,12 @@ func (h *Hub) resolve(r *repository, name string) (string, error) {
 
 // fullRef makes refs/… of what a caller gave; "" where no such ref is there.
 func (h *Hub) fullRef(r *repository, name string) string {
-	candidates := []string{"refs/heads/" + name, "refs/tags/" + name}
-	if strings.HasPrefix(name, "refs/") {
-		candidates = []string{name}
+	t, err := h.refTable(r)
+	if err != nil {
+		return ""
 	}
-	for _, full := range candidates {
-		if _, err := h.git(r, nil, "rev-parse", "--verify", "--quiet", "--end-of-options", full); err == nil {
+	for _, full := range []string{name, "refs/heads/" + name, "refs/tags/" + name} {
+		if _, there := t.objects[full]; there {
 			return full
 		}
 	}
@@ -135,6 +166,7 @@ func (h *Hub) fullRef(r *repository, name string) string {
 }
 
 func (h *Hub) setRef(r *repository, ref, sha string) error {
+	h.refsMoved(r)
 	_, err := h.git(r, nil, "update-ref", ref, sha)
 	return err
 }

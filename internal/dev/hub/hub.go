@@ -91,6 +91,7 @@ type Hub struct {
 	grants    []grantedToken     // tokens of installations
 	faults    []*fault
 	files     map[string][]workflowFile // workflows of a commit: repository and SHA
+	tables    map[string]refTable       // refs, by repository
 	downloads map[string]download
 	heads     map[string]any // short shapes of commits: repository and SHA
 	logs      map[int64]*runLog
@@ -123,7 +124,7 @@ func Start(ctx context.Context, opt Options) (*Hub, error) {
 		}
 	}
 	h := &Hub{
-		opt: opt, live: map[int64]*liveRun{}, files: map[string][]workflowFile{}, heads: map[string]any{}, downloads: map[string]download{}, logs: map[int64]*runLog{},
+		opt: opt, live: map[int64]*liveRun{}, files: map[string][]workflowFile{}, heads: map[string]any{}, downloads: map[string]download{}, tables: map[string]refTable{}, logs: map[int64]*runLog{},
 		watch: make(chan struct{}), done: make(chan struct{}), kept: make(chan struct{}),
 	}
 	if h.Token, err = h.administrator(); err != nil {

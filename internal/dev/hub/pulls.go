@@ -50,6 +50,7 @@ func (h *Hub) openPull(r *repository, title, body, head, base string, draft bool
 // refreshPull fetches the head, makes the trial merge and counts.
 func (h *Hub) refreshPull(r *repository, i *issue) error {
 	p := i.Pull
+	h.refsMoved(r)
 	if headRepo := h.state.byFull(p.HeadRepository); headRepo != nil {
 		from := fmt.Sprintf("+refs/heads/%s:refs/pull/%d/head", p.Head, i.Number)
 		if _, err := h.git(r, nil, "fetch", "--quiet", "--no-tags", h.gitDir(headRepo), from); err != nil {

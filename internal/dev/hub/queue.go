@@ -197,7 +197,9 @@ func (h *Hub) rerun(r *repository, run *run, who identity) error {
 	now := h.now()
 	run.Status, run.Conclusion, run.Problem, run.Started, run.Updated = statusQueued, "", "", now, now
 	run.Triggering = who.Login
-	run.Jobs = h.plannedJobs(r, run, plans)
+	if run.Jobs, err = h.plannedJobs(r, run, plans, "", 0); err != nil {
+		return err
+	}
 	h.enterGroup(r, run, f)
 	h.changed()
 	h.advance()

@@ -116,6 +116,39 @@ func TestRunWhoseLabelsNobodyOffersStaysQueuedAndSaysSo(t *testing.T) {
 	w.want(409, "POST", "/actions/runs/"+num(id)+"/cancel", "", nil)
 }
 
+func TestLabelsOfCalledWorkflowsAreMatchedToo(t *testing.T) {
+	w := newWorld(t, map[string]string{
+		".github/workflows/top.yml": "name: top\non: workflow_dispatch\njobs:\n  call:\n    uses: ./.github/workflows/deploy.yml\n    with: {to: staging}\n",
+		".github/workflows/deploy.yml": "name: deploy\non: {workflow_call: {inputs: {to: {type: string}}}}\njobs:\n  roll:\n    runs-on: [self-hosted, penstock]\n" +
+			"    environment: '${{ inputs.to }}'\n    steps: [{run: echo}]\n",
+	}, func(o *Options) { o.Labels = []string{"penstock"} })
+	w.runs.do = func(_ context.Context, _ actrun.Spec, tell func(actrun.Event)) (actrun.Result, error) {
+		tell(actrun.Event{Kind: actrun.JobStarted, Job: "call / roll", JobID: "call/roll"})
+		return actrun.Result{Conclusion: actrun.Success, Jobs: []actrun.Job{{ID: "call/roll", Name: "call / roll", Conclusion: actrun.Success}}}, nil
+	}
+	if err := w.Fault("runner-offline", "", 0); err != nil {
+		t.Fatal(err)
+	}
+	id := w.dispatchNow("top.yml", `{}`)
+	if got := w.at(id); got.Status != "queued" {
+		t.Errorf("run %+v", got)
+	}
+	w.ClearFaults()
+	w.ended(id)
+	var jobs struct {
+		Jobs []struct{ Name, Conclusion string }
+	}
+	w.want(200, "GET", "/actions/runs/"+num(id)+"/jobs", "", &jobs)
+	if len(jobs.Jobs) != 1 || jobs.Jobs[0].Name != "call / roll" || jobs.Jobs[0].Conclusion != "success" {
+		t.Errorf("jobs %+v", jobs)
+	}
+	var deployments []struct{ Environment string }
+	w.want(200, "GET", "/deployments", "", &deployments)
+	if len(deployments) != 1 || deployments[0].Environment != "staging" {
+		t.Errorf("deployments %+v", deployments)
+	}
+}
+
 func TestRunnerThatIsOfflineTakesNothingUntilItIsBack(t *testing.T) {
 	w := newWorld(t, map[string]string{".github/workflows/train.yml": "name: train\n" + onGPU}, func(o *Options) { o.Labels = []string{"gpu"} })
 	if err := w.Fault("runner-offline", "", 0); err != nil {

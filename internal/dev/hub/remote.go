@@ -60,20 +60,21 @@ func (h *Hub) remote(w http.ResponseWriter, req *http.Request) {
 func (h *Hub) receive(w http.ResponseWriter, req *http.Request, r *repository, who identity) {
 	h.pushing.Lock()
 	defer h.pushing.Unlock()
-	before, err := h.refs(r)
+	before, err := h.readRefs(r)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	h.backend(w, req, r, who)
-	after, err := h.refs(r)
+	after, err := h.readRefs(r)
 	if err != nil {
 		h.opt.Logf("hub: push to %s: %v", r.full(), err)
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.refsChanged(r, before, after, who)
+	h.refsMoved(r)
+	h.refsChanged(r, before.objects, after.objects, who)
 }
 
 // refsChanged makes the events of all refs that differ. The caller holds the lock.
