@@ -51,7 +51,7 @@ func runHub(c *cli.Context) error {
 	}
 	h, err := hub.Start(c.Context, hub.Options{
 		Dir: c.String("dir"), Address: c.String("address"), Execute: actrun.Run, Hook: c.String("hook"),
-		Labels: c.StringSlice("label"), Parallel: c.Int("parallel"), Secrets: secrets, Vars: variables,
+		Labels: c.StringSlice("label"), Schedules: true, Parallel: c.Int("parallel"), Secrets: secrets, Vars: variables,
 		Mermaid: filepath.Join(cache, "mermaid", "mermaid.min.js"), Logf: logf,
 	})
 	if err != nil {

@@ -55,6 +55,7 @@ type Options struct {
 	Env          map[string]string // what every step sees besides GITHUB_*
 	Secrets      map[string]string // of every repository; forks get none
 	Vars         map[string]string
+	Schedules    bool // start scheduled workflows by the clock; else Tick and Schedule do
 	NoCheckout   bool // Spec.Dir stays empty: for executors that run nothing
 
 	// Answered hears of every answer of the API: tests hold them to GitHub's
@@ -149,6 +150,9 @@ func Start(ctx context.Context, opt Options) (*Hub, error) {
 	h.server = &http.Server{Handler: h.handler, ReadHeaderTimeout: 10 * time.Second, ErrorLog: discardLog()}
 	go h.serve(listener)
 	go h.keepSnapshot()
+	if opt.Schedules {
+		go h.keepSchedules()
+	}
 	context.AfterFunc(ctx, func() { _ = h.Close() }) // Close's error is the caller's of Close
 	h.mu.Lock()
 	h.advance()

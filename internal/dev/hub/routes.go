@@ -22,6 +22,7 @@ func (h *Hub) routes() http.Handler {
 	for _, method := range []string{"GET", "PUT", "DELETE"} {
 		all.HandleFunc(method+" /_hub/faults", h.faultsPath)
 	}
+	all.HandleFunc("POST /_hub/schedule", h.schedulePath)
 	all.HandleFunc("GET /_hub/downloads/{key}", h.serveDownload)
 	all.HandleFunc("GET /{owner}/{repo}/info/refs", h.remote)
 	all.HandleFunc("POST /{owner}/{repo}/git-upload-pack", h.remote)

@@ -179,7 +179,20 @@ func TestScheduleRunsAtItsTimeOnTheDefaultBranch(t *testing.T) {
 	if err := w.Schedule(testOwner, testRepo, "none.yml"); err == nil {
 		t.Error("a workflow that is not there was scheduled")
 	}
-	if got := w.list(); len(got) != 2 || got[0].Event != "schedule" {
+	for body, want := range map[string]int{
+		`{"repository":"acme/line","workflow":"weekly.yml"}`: 204,
+		`{"repository":"acme/line","workflow":"none.yml"}`:   422,
+		`{"repository":"acme/none","workflow":"weekly.yml"}`: 422,
+		`nonsense`: 400,
+	} {
+		if got := w.admin(testToken, "POST", "/_hub/schedule", body); got != want {
+			t.Errorf("%s: %d, want %d", body, got, want)
+		}
+	}
+	if got := w.admin("ghp_wrong", "POST", "/_hub/schedule", `{}`); got != http.StatusUnauthorized {
+		t.Errorf("without the administrator's token: %d", got)
+	}
+	if got := w.list(); len(got) != 3 || got[0].Event != "schedule" {
 		t.Errorf("runs %+v", got)
 	}
 }
