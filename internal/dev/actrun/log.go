@@ -60,6 +60,7 @@ type open struct {
 	running *Step
 	text    []byte // lines of no step
 	told    []summary
+	broken  string      // act's last word on the running step
 	expired atomic.Bool // its time was up
 	done    bool
 }
@@ -242,6 +243,7 @@ func (b *book) startStep(j *open, l *line) {
 			name = l.Step
 		}
 	}
+	j.broken = ""
 	j.Steps = append(j.Steps, Step{id: l.StepID[0], Name: name, Started: b.now()})
 	j.running = &j.Steps[len(j.Steps)-1]
 	b.event(j, Event{Kind: StepStarted, Step: name})
@@ -290,9 +292,11 @@ func (b *book) log(j *open, l *line) {
 		b.say(j, text)
 	case slices.Contains(said, l.Command):
 		b.say(j, strings.TrimRight(l.RawCommand, "\r\n"))
-	case l.Level == "error" && strings.HasPrefix(text, "exit status "):
-		b.say(j, "##[error]Process completed with exit code "+strings.TrimPrefix(text, "exit status ")+".")
-	case l.Level == "error":
+	case l.Level == "error" && text != j.broken: // an action's step, and the step that calls it
+		j.broken = text
+		if code, ok := strings.CutPrefix(text, "exit status "); ok {
+			text = "Process completed with exit code " + code + "."
+		}
 		b.say(j, "##[error]"+text)
 	}
 }

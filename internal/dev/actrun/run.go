@@ -337,8 +337,11 @@ func (r *run) read(stdout io.Reader) (err error) {
 		keep = f
 	}
 	lines := bufio.NewReader(stdout)
-	for {
+	for first := true; ; first = false {
 		data, end := lines.ReadBytes('\n')
+		if first { // act has read its files: one that is killed leaves no secrets behind
+			err = os.Remove(filepath.Join(r.dir, "secret.yaml"))
+		}
 		if len(data) > 0 {
 			if _, e := io.WriteString(keep, r.book.mask(string(data))); e != nil && err == nil {
 				err = fmt.Errorf("keep act's log: %w", e) // read on: act must not block

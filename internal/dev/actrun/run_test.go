@@ -486,12 +486,13 @@ import os, signal, subprocess, sys, time
 child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
 subprocess.Popen(["setsid", "env", "-i", "PATH=" + os.environ["PATH"], "python3", "-c", "import time; time.sleep(1000)", os.environ["PENSTOCK_TEST_DIR"]])
 def stop(n, f):
-    print("signal", n, flush=True)
+    say(f"signal {n}")
     child.send_signal(n)
-    print("checkpoint written", child.wait(), flush=True)
+    say(f"checkpoint written {child.wait()}")
     sys.exit(1)
+def say(text): os.write(1, (text + "\n").encode())
 signal.signal(signal.SIGINT, stop)
-print("training", flush=True)
+say("training")
 while True: time.sleep(1)
 `,
 	})
@@ -513,7 +514,7 @@ while True: time.sleep(1)
 	if diff := cmp.Diff(want, conclusions(result)); diff != "" {
 		t.Errorf("conclusions (-want +got):\n%s", diff)
 	}
-	if got := logs(job(t, result, "train")); !strings.Contains(got, "signal 2\ncheckpoint written -2\n") || strings.Contains(got, "never") {
+	if got, want := logs(job(t, result, "train")), "training\nsignal 2\ncheckpoint written -2\n"; !strings.HasPrefix(got, want) || strings.Contains(got, "never") {
 		t.Errorf("log %q", got)
 	}
 	if took := time.Since(began); took > 7*time.Second {
