@@ -1,17 +1,12 @@
 package hub
 
 import (
-	"archive/zip"
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/penstock-ml/penstock/internal/dev/hub/trigger"
 )
 
 const runsPath = "/repos/{owner}/{repo}/actions/runs"
@@ -99,109 +94,6 @@ func (h *Hub) setDisabled(c *call, to bool) (answer, error) {
 	w.Disabled = to
 	h.changed()
 	return noContent()
-}
-
-// maxInputText is GitHub's limit of all inputs, or of a client payload.
-const maxInputText = 65535
-
-func (h *Hub) dispatchWorkflow(c *call) (answer, error) {
-	w, err := h.workflowOf(c)
-	if err != nil {
-		return answer{}, err
-	}
-	var body struct {
-		Ref     string         `json:"ref"`
-		Inputs  map[string]any `json:"inputs"`
-		Details bool           `json:"return_run_details"`
-	}
-	if err := c.read(&body); err != nil {
-		return answer{}, err
-	}
-	if body.Ref == "" {
-		return answer{}, invalidText(`Invalid request. "ref" wasn't supplied.`)
-	}
-	if size := len(c.body); size > maxInputText+4096 {
-		return answer{}, invalidText("inputs are too large.")
-	}
-	if w.Disabled {
-		return answer{}, invalidText("Cannot trigger a 'workflow_dispatch' on a disabled workflow")
-	}
-	run, err := h.dispatch(c, w, body.Ref, body.Inputs)
-	if err != nil {
-		return answer{}, err
-	}
-	if !body.Details {
-		return noContent()
-	}
-	return ok(m{"workflow_run_id": run.ID, "run_url": h.runURL(c.repo, run), "html_url": h.runPage(c.repo, run)})
-}
-
-func (h *Hub) dispatch(c *call, w *workflowRecord, name string, given map[string]any) (*run, error) {
-	ref := h.fullRef(c.repo, name)
-	if ref == "" || strings.HasPrefix(ref, "refs/pull/") {
-		return nil, invalidText("No ref found for: " + name)
-	}
-	sha, err := h.resolve(c.repo, ref)
-	if err != nil {
-		return nil, err
-	}
-	f, err := h.workflowAt(c.repo, sha, w.Path)
-	if err != nil {
-		return nil, errNotFound
-	}
-	if f.problem != nil {
-		return nil, invalidText(f.problem.Error())
-	}
-	inputs, err := f.Inputs(given)
-	if err != nil {
-		return nil, invalidText(err.Error())
-	}
-	refName, _ := refParts(ref)
-	texts := m{}
-	for k, v := range inputs {
-		texts[k] = v
-	}
-	run := h.start(c.repo, f, occurrence{
-		event: trigger.Event{Name: "workflow_dispatch"}, ref: ref, sha: sha, headBranch: refName, headSHA: sha, who: c.who, inputs: inputs,
-		payload: h.payload(c.repo, c.who, m{"inputs": texts, "ref": ref, "workflow": w.Path}),
-	})
-	return run, nil
-}
-
-func (h *Hub) dispatchRepository(c *call) (answer, error) {
-	var body struct {
-		Type    string                     `json:"event_type"`
-		Payload map[string]json.RawMessage `json:"client_payload"`
-	}
-	if err := c.read(&body); err != nil {
-		return answer{}, err
-	}
-	switch {
-	case body.Type == "":
-		return answer{}, invalidText(`Invalid request. "event_type" wasn't supplied.`)
-	case len(body.Type) > 100:
-		return answer{}, invalidText("event_type is too long (maximum is 100 characters)")
-	case len(body.Payload) > 10:
-		return answer{}, invalidText("No more than 10 properties are allowed; " + strconv.Itoa(len(body.Payload)) + " were supplied.")
-	case len(c.body) > maxInputText:
-		return answer{}, invalidText("client_payload is too large.")
-	}
-	r := c.repo
-	sha, err := h.resolve(r, "refs/heads/"+r.DefaultBranch)
-	if err != nil {
-		return answer{}, err
-	}
-	who := c.who
-	who.Run = 0 // one of the two events that a run's token may make
-	client := any(body.Payload)
-	if body.Payload == nil {
-		client = m{}
-	}
-	return answer{status: http.StatusNoContent}, h.fire(r, occurrence{
-		event: trigger.Event{Name: "repository_dispatch", Type: body.Type}, ref: "refs/heads/" + r.DefaultBranch, sha: sha,
-		headBranch: r.DefaultBranch, headSHA: sha, title: body.Type, who: who,
-		payload: h.payload(r, c.who, m{"action": body.Type, "branch": r.DefaultBranch, "client_payload": client}),
-	})
 }
 
 func (h *Hub) listRuns(c *call) (answer, error) {
@@ -310,26 +202,6 @@ func (h *Hub) deleteRun(c *call) (answer, error) {
 	return noContent()
 }
 
-func (h *Hub) listJobs(c *call) (answer, error) {
-	r, err := h.runOf(c)
-	if err != nil {
-		return answer{}, err
-	}
-	jobs := r.Jobs
-	if c.URL.Query().Get("filter") == "all" {
-		for _, e := range newest(r.Earlier) {
-			jobs = append(slices.Clone(jobs), e.Jobs...)
-		}
-	}
-	return h.jobList(c, r, jobs)
-}
-
-func (h *Hub) jobList(c *call, r *run, jobs []*job) (answer, error) {
-	some, header := page(h, c, jobs)
-	list := shapes(some, func(j *job) m { return h.jobShape(c.repo, r, j) })
-	return answer{status: http.StatusOK, header: header, body: m{"total_count": len(jobs), "jobs": list}}, nil
-}
-
 // attemptOf is the attempt of the path: its run as it was, and its jobs.
 func (h *Hub) attemptOf(c *call) (*run, []*job, error) {
 	r, err := h.runOf(c)
@@ -394,71 +266,4 @@ func (h *Hub) rerunRun(c *call) (answer, error) {
 		return answer{}, err
 	}
 	return created(m{})
-}
-
-// jobByID is a job of any run and attempt.
-func (h *Hub) jobByID(c *call) (*run, *job, error) {
-	id, err := c.number("job")
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, r := range c.repo.Runs {
-		all := slices.Clone(r.Jobs)
-		for _, e := range r.Earlier {
-			all = append(all, e.Jobs...)
-		}
-		if j := find(all, func(j *job) bool { return j.ID == id }); j != nil {
-			return r, j, nil
-		}
-	}
-	return nil, nil, errNotFound
-}
-
-func (h *Hub) getJob(c *call) (answer, error) {
-	r, j, err := h.jobByID(c)
-	if err != nil {
-		return answer{}, err
-	}
-	return ok(h.jobShape(c.repo, r, j))
-}
-
-// jobText is a job's log as GitHub gives it: a time before every line.
-func (h *Hub) jobText(r *run, j *job) []byte {
-	var b bytes.Buffer
-	for _, l := range h.logOf(r.ID).lines {
-		if l.Job == j.Name && l.Attempt == j.Attempt {
-			fmt.Fprintf(&b, "%s %s\n", l.Time.Format("2006-01-02T15:04:05.0000000Z"), l.Text)
-		}
-	}
-	return b.Bytes()
-}
-
-func (h *Hub) jobLogs(c *call) (answer, error) {
-	r, j, err := h.jobByID(c)
-	if err != nil {
-		return answer{}, err
-	}
-	return h.redirect("text/plain; charset=utf-8", h.jobText(r, j)), nil
-}
-
-func (h *Hub) runLogs(c *call) (answer, error) {
-	r, err := h.runOf(c)
-	if err != nil {
-		return answer{}, err
-	}
-	var b bytes.Buffer
-	z := zip.NewWriter(&b)
-	for i, j := range r.Jobs {
-		w, err := z.Create(fmt.Sprintf("%d_%s.txt", i, strings.ReplaceAll(j.Name, "/", "_")))
-		if err == nil {
-			_, err = w.Write(h.jobText(r, j))
-		}
-		if err != nil {
-			return answer{}, err
-		}
-	}
-	if err := z.Close(); err != nil {
-		return answer{}, err
-	}
-	return h.redirect("application/zip", b.Bytes()), nil
 }
