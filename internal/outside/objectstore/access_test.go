@@ -1,6 +1,7 @@
 package objectstore_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -203,5 +204,38 @@ func TestCredentialsNameEveryMissingVariable(t *testing.T) {
 	delete(env, "AWS_ENDPOINT_URL_S3")
 	if c, err := objectstore.CredentialsFromEnv(getenv); err != nil || c.Endpoint != "http://general" || c.Region != "us-east-1" {
 		t.Errorf("%v, %v", c, err)
+	}
+}
+
+// Another server at the store's address knows of no object: that nothing was
+// found there must not read as absence, nor a refusal as a lost race.
+func TestAnAnswerThatIsNoStoresIsNeitherAbsenceNorConflict(t *testing.T) {
+	for _, status := range []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed} {
+		for name, body := range map[string]string{"nothing": "", "JSON": `{"error": "no such address"}`, "a page": "<html><body>not here</body></html>"} {
+			t.Run(fmt.Sprintf("%d with %s", status, name), func(t *testing.T) {
+				s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+					w.WriteHeader(status)
+					fmt.Fprint(w, body)
+				}))
+				defer s.Close()
+				b := open(t, objectstore.Credentials{Endpoint: s.URL, Region: "us-east-1", AccessKey: "a", SecretKey: "b"}, "bucket")
+				refused := func(err error) {
+					t.Helper()
+					if err == nil || errors.Is(err, journal.ErrNotFound) || errors.Is(err, journal.ErrConflict) ||
+						errors.Is(err, objectstore.ErrNoBucket) || !strings.Contains(err.Error(), "AWS_ENDPOINT_URL_S3") {
+						t.Errorf("got %v", err)
+					}
+				}
+				_, _, err := b.Get(t.Context(), "k")
+				refused(err)
+				_, err = b.Exists(t.Context(), "k")
+				refused(err)
+				_, err = b.List(t.Context(), "raw/")
+				refused(err)
+				_, err = b.Put(t.Context(), "k", nil, journal.IfAbsent())
+				refused(err)
+				refused(b.Ping(t.Context()))
+			})
+		}
 	}
 }

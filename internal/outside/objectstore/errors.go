@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 
 	"github.com/minio/minio-go/v7"
@@ -51,6 +52,9 @@ func (b *Bucket) explain(ctx context.Context, what, key string, err error) error
 }
 
 func (b *Bucket) explainAnswer(what, place string, answer minio.ErrorResponse) error {
+	if foreign(answer) {
+		return fmt.Errorf("%s %s: %s answered %d, but not as an S3 store does: is AWS_ENDPOINT_URL_S3 right, or is something between?", what, place, b.endpoint, answer.StatusCode)
+	}
 	switch answer.Code {
 	case "NoSuchKey":
 		return fmt.Errorf("%s %s: %w", what, place, journal.ErrNotFound)
@@ -73,3 +77,15 @@ func (b *Bucket) explainAnswer(what, place string, answer minio.ErrorResponse) e
 }
 
 func (b *Bucket) place(key string) string { return "s3://" + b.name + "/" + key }
+
+// foreign tells an answer that no S3 store gave. The library takes any 404 for
+// a missing object and any 412 for a lost race, also those of a web server or
+// a proxy; a record must not count as absent because nobody was asked. Stores
+// put an id of the request into every answer, or say in XML what it is about.
+func foreign(answer minio.ErrorResponse) bool {
+	switch answer.StatusCode {
+	case http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed:
+		return answer.RequestID == "" && answer.HostID == "" && answer.Resource == "" && answer.Region == ""
+	}
+	return false
+}
