@@ -29,7 +29,7 @@ func main() {
 func app() *cli.App {
 	all := commands()
 	for _, c := range all {
-		c.OnUsageError = usageError
+		c.OnUsageError, c.Before = usageError, noArguments
 	}
 	return &cli.App{
 		Name:           "penstock-dev",
@@ -55,6 +55,15 @@ var errUsage = errors.New("usage")
 
 func usageError(_ *cli.Context, err error, _ bool) error {
 	return fmt.Errorf("%w: %w", errUsage, err)
+}
+
+// noArguments refuses what no command reads. A flag behind an argument would
+// not be read either, so that another demo than the one asked for would play.
+func noArguments(c *cli.Context) error {
+	if name := c.Args().First(); name != "" {
+		return fmt.Errorf("%w: %s takes no argument, got %q; see penstock-dev %s --help", errUsage, c.Command.Name, name, c.Command.Name)
+	}
+	return nil
 }
 
 // exitCode is 2 for wrong usage and 1 for everything else that is no success.
