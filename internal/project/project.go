@@ -11,8 +11,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/lexer"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/line/dataset"
@@ -84,10 +87,44 @@ func Read(path string) (Project, error) {
 // Parse decodes and validates the text of a penstock.yaml.
 func Parse(data []byte) (Project, error) {
 	var p Project
-	if err := yaml.UnmarshalWithOptions(data, &p, yaml.Strict(), yaml.DisallowUnknownField()); err != nil {
+	err := yaml.UnmarshalWithOptions(data, &p, yaml.Strict(), yaml.DisallowUnknownField(), yaml.CustomUnmarshaler(decodeTime))
+	var wrong notATime
+	if errors.As(err, &wrong) {
+		return Project{}, fmt.Errorf("%s%w", wrong.place(data), wrong)
+	}
+	if err != nil {
 		return Project{}, errors.New(yaml.FormatError(err, false, true))
 	}
 	return p, p.Validate()
+}
+
+// notATime is a value that stands where a length of time belongs. The library
+// names neither its line nor what it should be.
+type notATime string
+
+func (text notATime) Error() string {
+	return fmt.Sprintf("%q is no length of time: write a number with its unit, such as 30s or 5m", string(text))
+}
+
+// place is the value's [line:column], as other errors of the file have it.
+func (text notATime) place(data []byte) string {
+	for _, t := range lexer.Tokenize(string(data)) {
+		if t.Value == string(text) {
+			return fmt.Sprintf("[%d:%d] ", t.Position.Line, t.Position.Column)
+		}
+	}
+	return ""
+}
+
+func decodeTime(into *time.Duration, data []byte) (err error) {
+	var text string
+	if err := yaml.Unmarshal(data, &text); err != nil {
+		text = strings.TrimSpace(string(data))
+	}
+	if *into, err = time.ParseDuration(text); err != nil {
+		return notATime(text)
+	}
+	return nil
 }
 
 // nameForm keeps names safe in object keys, URLs, tags and metric labels.
