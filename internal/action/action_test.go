@@ -80,6 +80,20 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
+func TestAUsageErrorNamesTheHelpThatAnswersIt(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"gate --nope", "--help\n"},
+		{"gate --stage x --nope", "gate --help\n"},
+		{"gat", "--help\n"},
+	} {
+		var w world
+		w.run(t, pass, strings.Fields(c.args)...)
+		if !strings.HasSuffix(w.err.String(), c.want) || strings.HasSuffix(w.err.String(), "gate --help\n") != strings.HasPrefix(c.args, "gate") {
+			t.Errorf("%s: %s", c.args, &w.err)
+		}
+	}
+}
+
 func TestEmptyInputIsNoInput(t *testing.T) {
 	w := world{env: map[string]string{"GITHUB_ACTIONS": "true", "INPUT_STAGE": "", "INPUT_FROM": " \n"}}
 	if got := w.run(t, pass, "gate"); got != verdict.ExitUsage {

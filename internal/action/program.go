@@ -54,13 +54,24 @@ func (p Program) Main(ctx context.Context, args []string, env *Env) int {
 	}
 	if err := app.RunContext(ctx, append([]string{p.Name}, withInputs(p, args, env)...)); err != nil {
 		// Whatever went wrong before a command began is the caller's mistake.
-		fmt.Fprintf(env.Stderr, "%s: %v\nTry: %s --help\n", p.Name, err, p.Name)
+		fmt.Fprintf(env.Stderr, "%s: %v\nTry: %s --help\n", p.Name, err, p.asked(args))
 		if env.InActions() {
 			fmt.Fprintf(env.Stdout, "::error::%s\n", escape(err.Error()))
 		}
 		return verdict.ExitUsage
 	}
 	return code
+}
+
+// asked is the command whose help answers what was wrong with args, or the
+// program where they name none.
+func (p Program) asked(args []string) string {
+	for _, c := range p.Commands {
+		if len(args) > 0 && c.Name == args[0] {
+			return p.Name + " " + c.Name
+		}
+	}
+	return p.Name
 }
 
 // withInputs puts an action's inputs before the arguments of the command, so
