@@ -124,6 +124,7 @@ func TestReadRefusesWhatIsNoBundle(t *testing.T) {
 		{"external tensor in memory", func(t *testing.T, dir string) { write(t, dir, "model.onnx", external("*/_ORT_MEM_ADDR_/*")) }, "outside the bundle"},
 		{"external tensor missing", func(t *testing.T, dir string) { write(t, dir, "model.onnx", external("weights")) }, "external tensor"},
 		{"IR version 1", func(t *testing.T, dir string) { write(t, dir, "model.onnx", model(1)) }, "IR version 1"},
+		{"an empty model", func(t *testing.T, dir string) { write(t, dir, "model.onnx", nil) }, "0 bytes without an IR version"},
 		{"no operator set", func(t *testing.T, dir string) { write(t, dir, "model.onnx", model(8)[:2]) }, "operator set"},
 		{"not ONNX", func(t *testing.T, dir string) { write(t, dir, "model.onnx", []byte("hello")) }, "not an ONNX file"},
 		{"unknown key", func(t *testing.T, dir string) { appendManifest(t, dir, "temperature: 3\n") }, "temperature"},

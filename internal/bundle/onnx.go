@@ -73,6 +73,9 @@ func inspectONNX(data []byte) (model, error) {
 	if err != nil {
 		return model{}, err
 	}
+	if m.irVersion == 0 {
+		return model{}, fmt.Errorf("%d bytes without an IR version: not an ONNX file, or one that was not written to its end", len(data))
+	}
 	if m.irVersion < minIRVersion {
 		return model{}, fmt.Errorf("the ONNX file has IR version %d, from before operator sets: export it again, IR version %d is the oldest that runs", m.irVersion, minIRVersion)
 	}
