@@ -62,7 +62,8 @@ func rank(f file) int {
 }
 
 // Fetch brings a bundle to cacheDir/<digest> and verifies every byte of it. A
-// sound copy that is there already is used; a damaged one is replaced.
+// sound copy that is there already is used; a damaged one is replaced. What
+// cannot be fetched is ErrUnavailable, what is fetched and wrong is not.
 func Fetch(ctx context.Context, from Source, digest, cacheDir string) (*Bundle, error) {
 	if !ValidDigest(digest) {
 		return nil, fmt.Errorf("model digest %q: want 64 hex digits", digest)
@@ -85,6 +86,9 @@ func Fetch(ctx context.Context, from Source, digest, cacheDir string) (*Bundle, 
 	}
 	defer os.RemoveAll(part)
 	if err := download(ctx, from, digest, part); err != nil {
+		if !errors.Is(err, ErrDigest) {
+			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
 		return nil, fmt.Errorf("fetch model %s: %w", digest, err)
 	}
 	if _, err := readDigest(part, digest); err != nil {

@@ -88,7 +88,7 @@ func TestFetchRefusesAHalfUpload(t *testing.T) {
 	if err := os.Remove(store.path(bundle.Key(digest, bundle.SumsFile))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := bundle.Fetch(t.Context(), store, digest, t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := bundle.Fetch(t.Context(), store, digest, t.TempDir()); !errors.Is(err, fs.ErrNotExist) || !errors.Is(err, bundle.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -100,7 +100,7 @@ func TestFetchRefusesChangedFilesAndKeepsNothing(t *testing.T) {
 		if err := os.WriteFile(store.path(bundle.Key(digest, name)), []byte("changed"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := bundle.Fetch(t.Context(), store, digest, cache); !errors.Is(err, bundle.ErrDigest) {
+		if _, err := bundle.Fetch(t.Context(), store, digest, cache); !errors.Is(err, bundle.ErrDigest) || errors.Is(err, bundle.ErrUnavailable) {
 			t.Errorf("%s: got %v", name, err)
 		}
 		if left, err := os.ReadDir(cache); err != nil || len(left) != 0 {

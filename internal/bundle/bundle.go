@@ -24,6 +24,10 @@ type Bundle struct {
 // ErrDigest means that a bundle's files are not those of its digest.
 var ErrDigest = errors.New("the files do not have the digest")
 
+// ErrUnavailable means that a bundle could not be brought from the bucket.
+// Nothing is known about it then; it is not refused.
+var ErrUnavailable = errors.New("the bundle cannot be had from the bucket")
+
 // Path is the place of one of the bundle's files, named with slashes.
 func (b *Bundle) Path(name string) string {
 	return filepath.Join(b.Dir, filepath.FromSlash(name))

@@ -140,10 +140,19 @@ func (s *Server) assign(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	status, err := s.host.Assign(ctx, digest)
 	if err != nil {
-		reply(w, http.StatusUnprocessableEntity, host.Status{Digest: digest, State: host.Failed, Reason: err.Error(), Serving: status.Serving})
+		reply(w, statusOf(err), host.Status{Digest: digest, State: host.Failed, Reason: err.Error(), Serving: status.Serving})
 		return
 	}
 	reply(w, http.StatusOK, status)
+}
+
+// statusOf tells a bundle that is refused from one that could not be fetched,
+// of which nothing is known.
+func statusOf(err error) int {
+	if errors.Is(err, bundle.ErrUnavailable) {
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusUnprocessableEntity
 }
 
 func digestOf(w http.ResponseWriter, r *http.Request) (string, error) {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
+	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/serve/admin"
 	"github.com/penstock-ml/penstock/serve/host"
 )
@@ -27,6 +29,9 @@ func (s *stub) Assign(ctx context.Context, digest string) (host.Status, error) {
 	if _, bound := ctx.Deadline(); !bound {
 		return s.status, errors.New("a load without a deadline")
 	}
+	if digest == away {
+		return s.status, fmt.Errorf("fetch model: %w: no answer", bundle.ErrUnavailable)
+	}
 	if digest != s.good {
 		return s.status, errors.New("its goldens differ")
 	}
@@ -37,6 +42,7 @@ func (s *stub) Assign(ctx context.Context, digest string) (host.Status, error) {
 var (
 	good = strings.Repeat("a", 64)
 	bad  = strings.Repeat("b", 64)
+	away = strings.Repeat("c", 64)
 )
 
 func serve(t *testing.T, access admin.Access) string {
@@ -92,6 +98,14 @@ func TestAFailedLoadSaysWhyAndWhatIsServed(t *testing.T) {
 	}
 	if want := (host.Status{Digest: bad, State: host.Failed, Reason: "its goldens differ", Serving: good}); code != 422 || got != want {
 		t.Errorf("%d %+v", code, got)
+	}
+}
+
+func TestABundleThatCannotBeFetchedIsNotRefused(t *testing.T) {
+	url := serve(t, admin.Access{Loopback: true}) + "/admin/v1/models/test"
+	code, body := do(t, "PUT", url, "", `{"digest":"`+away+`"}`)
+	if code != 503 || !strings.Contains(body, "no answer") || !strings.Contains(body, `"state":"failed"`) {
+		t.Errorf("%d %s", code, body)
 	}
 }
 

@@ -135,6 +135,8 @@ func (c *Client) Status(ctx context.Context, s Server, model string) (Status, er
 // says ready, and the public side answers with the digest. A digest already
 // served costs two reads. A bundle that the server does not take is ErrRefused
 // with the reason code NotReady; the server then serves what it served before.
+// One that the server could not fetch is an error and no refusal: nothing is
+// known about it.
 // A caller that gives up gets its context's error, not ErrRefused.
 func (c *Client) Load(ctx context.Context, s Server, model, digest string) error {
 	limited, cancel := context.WithTimeout(ctx, loadTimeout)
@@ -189,6 +191,8 @@ func (c *Client) put(ctx context.Context, s Server, model, digest string) (Statu
 		return Status{}, fmt.Errorf("%s: %w", what, err)
 	case r.IsSuccess():
 		return status, nil
+	case r.StatusCode() == http.StatusServiceUnavailable && failed.Reason != "":
+		return Status{}, fmt.Errorf("%s: %s", what, failed.Reason)
 	case failed.Reason != "":
 		return Status{}, refused(s, digest, failed.Reason)
 	case r.StatusCode() == http.StatusUnprocessableEntity:

@@ -164,6 +164,17 @@ func TestLoadOfARefusedBundleGivesTheServersReason(t *testing.T) {
 	}
 }
 
+func TestABundleThatTheServerCannotFetchIsNotRefused(t *testing.T) {
+	f := newFake(t)
+	f.onPut = func(f *fake, digest string) (int, Status) {
+		return http.StatusServiceUnavailable, Status{Digest: digest, State: Failed, Reason: "the bundle cannot be had from the bucket"}
+	}
+	err := client().Load(t.Context(), f.Server, "xray", "d1")
+	if err == nil || errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "cannot be had from the bucket") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestServerThatSaysReadyAndServesAnotherDigestIsNotBelieved(t *testing.T) {
 	f := newFake(t)
 	f.onPut = func(f *fake, digest string) (int, Status) {
