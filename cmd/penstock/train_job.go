@@ -114,24 +114,42 @@ func gitCommit(ctx context.Context, env *action.Env, dir string) (commit string,
 		return "", nil, nil
 	}
 	ask := func(args ...string) ([]byte, error) {
-		return exec.CommandContext(ctx, git, append([]string{"-C", dir}, args...)...).Output()
+		cmd := exec.CommandContext(ctx, git, append([]string{"-C", dir}, args...)...)
+		cmd.Env = append(os.Environ(), "LC_ALL=C") // noCommit reads what it says
+		return cmd.Output()
 	}
 	head, err := ask("rev-parse", "--verify", "HEAD")
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == 128 {
-		return "", nil, nil // no repository, or no commit yet
+	if noCommit(err) {
+		return "", nil, nil
 	}
 	if err != nil {
-		return "", nil, fmt.Errorf("ask git for the commit of %s: %w", dir, err)
+		return "", nil, fmt.Errorf("ask git for the commit of %s: %w%s", dir, err, words(err))
 	}
 	if changes, err = ask("diff", "HEAD", "--", "."); err != nil {
-		return "", nil, fmt.Errorf("ask git for the changes in %s: %w", dir, err)
+		return "", nil, fmt.Errorf("ask git for the changes in %s: %w%s", dir, err, words(err))
 	}
 	commit = strings.TrimSpace(string(head))
 	if len(changes) > 0 {
 		commit += "-dirty"
 	}
 	return commit, changes, nil
+}
+
+// noCommit tells a folder without a repository, or a repository without a
+// commit, from one that git refuses to read, as where somebody else owns it:
+// such a project has a commit, and its model must not go without.
+func noCommit(err error) bool {
+	said := words(err)
+	return strings.Contains(said, "not a git repository") || strings.Contains(said, "Needed a single revision")
+}
+
+// words are what a program that failed had to say, for the end of an error.
+func words(err error) string {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || len(exit.Stderr) == 0 {
+		return ""
+	}
+	return ": " + string(bytes.TrimSpace(exit.Stderr))
 }
 
 // takeGoldens takes the first so many pictures of val, in the order of their

@@ -50,6 +50,12 @@ func TestACommitTellsChangesThatAreNotCommitted(t *testing.T) {
 	if commit, changes := ask(); commit != head+"-dirty" || !strings.Contains(changes, "+two") {
 		t.Errorf("changed: %q, %q", commit, changes)
 	}
+	t.Run("of another owner", func(t *testing.T) {
+		t.Setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+		if commit, _, err := gitCommit(t.Context(), env, dir); err == nil || !strings.Contains(err.Error(), "safe.directory") {
+			t.Errorf("%q, %v: git refused to read the repository, and that is said to be no commit", commit, err)
+		}
+	})
 	environ["GITHUB_SHA"] = "abc"
 	if commit, _ := ask(); commit != "abc" {
 		t.Errorf("on GitHub: %q", commit)
