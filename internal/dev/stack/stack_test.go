@@ -294,13 +294,15 @@ func TestUnknownPortNameIsRefused(t *testing.T) {
 func TestDownEndsWhatAKilledUpHadStarted(t *testing.T) {
 	o := options(t)
 	cmd := exec.Command(filepath.Join(o.Programs, "penstock-dev"), "up", "--dir", o.Dir)
+	var said strings.Builder // read once it has ended
+	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	for deadline := time.Now().Add(time.Minute); len(processes(t, o.Dir)) < 4; time.Sleep(5 * time.Millisecond) { // up and three servers
 		if time.Now().After(deadline) {
-			cmd.Process.Kill()
-			t.Fatalf("up started only %v", processes(t, o.Dir))
+			started := processes(t, o.Dir)
+			t.Fatalf("up started only %v (%v, %v); it said:\n%s", started, cmd.Process.Kill(), cmd.Wait(), &said)
 		}
 	}
 	if err := cmd.Process.Kill(); err != nil {
