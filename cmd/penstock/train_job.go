@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -86,20 +84,15 @@ func trainingIdentity(p project.Project, digest, commit string, changes []byte) 
 		if err != nil {
 			continue // an argument that is no file of the project
 		}
-		code[argument] = hexOf(data)
+		code[argument] = hexSum(data)
 	}
 	data, err := json.Marshal([]any{
-		p.Name, p.Task, p.Train.WithDefaults(), p.LabelNames(), p.Data.Normalise, digest, commit, hexOf(changes), code,
+		p.Name, p.Task, p.Train.WithDefaults(), p.LabelNames(), p.Data.Normalise, digest, commit, hexSum(changes), code,
 	})
 	if err != nil {
 		return "", fmt.Errorf("train.params: %w", err)
 	}
-	return hexOf(data)[:16], nil
-}
-
-func hexOf(data []byte) string {
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
+	return hexSum(data)[:16], nil
 }
 
 // gitCommit is the commit of the project: what GitHub says, else what git says,
@@ -179,7 +172,7 @@ func takeGolden(ctx context.Context, w *workspace.Workspace, data string, row da
 	if err != nil {
 		return training.Golden{}, err
 	}
-	if hexOf(original) != row.SHA256 {
+	if hexSum(original) != row.SHA256 {
 		return training.Golden{}, verdict.Coded("raw-changed", fmt.Errorf("the file in the bucket is not the one the data set was made from: restore it, or grow a new data set"))
 	}
 	_, format, err := imaging.Decode(original, imaging.DefaultLimits)

@@ -2,33 +2,23 @@ package stack
 
 import (
 	"context"
-	"fmt"
-	"strings"
 
-	"github.com/minio/minio-go/v7"
-	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/penstock-ml/penstock/internal/outside/objectstore"
 )
 
 // makeBuckets makes the buckets that are missing.
 func (s *state) makeBuckets(ctx context.Context, names ...string) error {
-	client, err := minio.New(strings.TrimPrefix(s.url("minio"), "http://"), &minio.Options{
-		Creds:      credentials.NewStaticV4(s.Credentials.AccessKey, s.Credentials.SecretKey, ""),
-		Region:     region,
-		MaxRetries: 3,
-	})
-	if err != nil {
-		return fmt.Errorf("client: %w", err)
+	access := objectstore.Credentials{
+		Endpoint: s.url("minio"), Region: region,
+		AccessKey: s.Credentials.AccessKey, SecretKey: s.Credentials.SecretKey,
 	}
 	for _, name := range names {
-		there, err := client.BucketExists(ctx, name)
+		bucket, err := objectstore.Open(access, name)
 		if err != nil {
-			return fmt.Errorf("look for bucket %s: %w", name, err)
+			return err
 		}
-		if there {
-			continue
-		}
-		if err := client.MakeBucket(ctx, name, minio.MakeBucketOptions{Region: region}); err != nil {
-			return fmt.Errorf("make bucket %s: %w", name, err)
+		if err := bucket.EnsureBucket(ctx); err != nil {
+			return err
 		}
 	}
 	return nil

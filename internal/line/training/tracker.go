@@ -14,16 +14,6 @@ type Metric struct {
 	Time  time.Time
 }
 
-// Ending is how a training ended.
-type Ending string
-
-// The endings.
-const (
-	Finished Ending = "finished"
-	Failed   Ending = "failed"
-	Killed   Ending = "killed" // cancelled
-)
-
 // Tracker takes metrics while the training runs.
 type Tracker interface {
 	Log(ctx context.Context, metrics []Metric) error

@@ -3,7 +3,6 @@ package mlflow
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"strconv"
 
 	"github.com/penstock-ml/penstock/internal/line/registry"
@@ -128,13 +127,6 @@ func (r *Registry) ensureModel(ctx context.Context, model string) error {
 	return err
 }
 
-// SetVersionTag sets a tag of a version, over an earlier value.
-func (r *Registry) SetVersionTag(ctx context.Context, model string, number int, key, value string) error {
-	return r.client.post(ctx, "model-versions/set-tag", map[string]any{
-		"name": model, "version": strconv.Itoa(number), "key": key, "value": shorten(value, maxTagValue),
-	}, nil)
-}
-
 // Alias answers the number of the version under an alias, and
 // registry.ErrNotFound where no version or no such model has it.
 func (r *Registry) Alias(ctx context.Context, model, alias string) (number int, err error) {
@@ -157,13 +149,4 @@ func (r *Registry) SetAlias(ctx context.Context, model, alias string, number int
 	return r.client.post(ctx, "registered-models/alias", map[string]any{
 		"name": model, "alias": alias, "version": strconv.Itoa(number),
 	}, nil)
-}
-
-// DeleteAlias removes an alias; one that is not there is no error.
-func (r *Registry) DeleteAlias(ctx context.Context, model, alias string) error {
-	err := r.client.call(ctx, http.MethodDelete, "registered-models/alias", nil, map[string]any{"name": model, "alias": alias}, nil)
-	if isMissing(err) || noSuchAlias(err) {
-		return nil
-	}
-	return err
 }
