@@ -66,6 +66,10 @@ class Job:
         if unknown:
             sys.exit(f"train.py: unknown params {', '.join(unknown)}; known are {', '.join(DEFAULTS)}")
         self.params = {**DEFAULTS, **given}
+        for name in ("epochs", "batch_size", "width", "threads"):
+            value = self.params[name]
+            if type(value) is not int or value < 1:
+                sys.exit(f"train.py: params.{name} is {value!r}: a whole number from 1 on is wanted")
         with open(os.path.join(self.dataset, "task.json")) as f:
             self.task = json.load(f)
         if self.task["task"] not in ("multilabel", "binary"):

@@ -362,6 +362,8 @@ func TestTheTrainerRefusesWhatItCannotDo(t *testing.T) {
 	for _, c := range []struct{ name, params, want string }{
 		{"a device that is not there", `{"device": "cuda"}`, "device"},
 		{"an unknown device", `{"device": "tpu"}`, "auto, cpu, cuda"},
+		{"no epoch at all", `{"epochs": 0}`, "params.epochs is 0"},
+		{"a word for a number", `{"batch_size": "many"}`, "params.batch_size is 'many'"},
 		{"an unknown parameter", `{"epoch": 3}`, "epoch"},
 		{"a loss that runs away", `{"epochs": 2, "learning_rate": 1e30, "device": "cpu"}`, "learning_rate"},
 	} {
