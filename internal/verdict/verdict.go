@@ -27,7 +27,7 @@ const (
 
 // Reason codes that more than one command uses. A command may add its own.
 const (
-	Cancelled = "cancelled" // a signal or a deadline of the caller ended the command
+	Cancelled = "cancelled" // a signal ended the command
 	Failed    = "failed"    // an error without a more telling code
 	BadUsage  = "usage"     // flags or arguments that cannot be understood
 	Invalid   = "invalid"   // the measurement itself was bad

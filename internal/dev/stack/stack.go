@@ -128,8 +128,8 @@ func (o Options) withDefaults() (Options, error) {
 
 // Up brings the stack of the folder up and returns when every server is
 // healthy. Servers that run already stay as they are; one that died is started
-// again, one that
-// would be started differently now (rebuilt, other options) is replaced. When it fails it ends what it started itself.
+// again, one that would be started differently now (rebuilt, other options) is
+// replaced. When it fails it ends what it started itself.
 func Up(ctx context.Context, o Options) (*Stack, error) {
 	o, err := o.withDefaults()
 	if err != nil {
