@@ -27,7 +27,7 @@ GitHub is set it asks there too: whether the workflows stand on the default
 branch, what Actions may do, and which self-hosted runners are open to whom.
 Each question is a check; the verdict is reject where one fails, with the
 remedy in its text. Checks that are only listed tell and decide nothing. It
-changes nothing but two probe objects, which it removes.`,
+changes nothing but a probe object, which it removes.`,
 		Example: "penstock doctor\npenstock doctor --json | jq '.checks[] | select(.verdict != \"pass\")'",
 		Environment: append(slices.Concat(workspace.StoreVariables(), trackingVariables(), githubVariables()),
 			adminVariable, routerVariable),
@@ -139,7 +139,11 @@ func hostQuestions(env *action.Env, w *workspace.Workspace) []question {
 	for _, name := range w.Project.EnvironmentNames() {
 		e := w.Project.Environments[name]
 		for _, s := range e.Servers {
-			questions = append(questions, question{name: name + "/" + s.Slot, ask: func(ctx context.Context) (string, error) {
+			questions = append(questions, question{name: name + "/" + s.Slot + " public", ask: func(ctx context.Context) (string, error) {
+				version, err := client.Version(ctx, s)
+				return "version " + version, err
+			}})
+			questions = append(questions, question{name: name + "/" + s.Slot + " admin", ask: func(ctx context.Context) (string, error) {
 				status, err := client.Status(ctx, s, w.Project.Name)
 				if err == nil && status.Digest == "" {
 					return "answers, no model yet", nil

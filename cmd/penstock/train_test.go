@@ -114,6 +114,8 @@ func (w *trainWorld) script(t *testing.T, script string) string {
 // train starts the real program in a project's folder.
 func (w *trainWorld) train(t *testing.T, dir string, args ...string) (*exec.Cmd, *output) {
 	t.Helper()
+	// The run of the case before may go on for all that is known: end its turn.
+	must(t, w.bucket.Remove(t.Context(), "state/turn.json"))
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, "penstock", append([]string{"train", "--result", "result.json"}, args...)...)

@@ -22,6 +22,7 @@ import (
 	"github.com/penstock-ml/penstock/internal/line/registry"
 	"github.com/penstock-ml/penstock/internal/outside/objectstore"
 	"github.com/penstock-ml/penstock/internal/project"
+	"github.com/penstock-ml/penstock/internal/verdict"
 )
 
 // Options say what to play and where.
@@ -153,6 +154,13 @@ func (d *demo) up(ctx context.Context) error {
 		return err
 	}
 	if err := d.driver.begin(ctx); err != nil {
+		return err
+	}
+	r, err := d.programs.run(ctx, "doctor", 1, step{"penstock", "doctor", []string{"doctor"}})
+	if err != nil {
+		return err
+	}
+	if err := expect(r.Verdict == verdict.Pass, "penstock doctor to find nothing missing, it says %s", r.Reason.Text); err != nil {
 		return err
 	}
 	d.note(Step{Name: "up", Verdict: "pass", Reason: "all servers answer", Seconds: d.now().Sub(started).Seconds()})

@@ -183,8 +183,8 @@ func (d *demo) pullRequest(ctx context.Context) error {
 	)
 }
 
-// shuffledLabels: a batch twice the size of all data so far, its labels dealt
-// out anew, must not become a model in production.
+// shuffledLabels: a batch twice the size, its labels dealt out anew, must not
+// become a model in production.
 func (d *demo) shuffledLabels(ctx context.Context) error {
 	s, o, err := d.play(ctx, "shuffled labels", d.task(task{kind: landBatch, batch: 3}))
 	if err != nil {

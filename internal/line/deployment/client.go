@@ -131,6 +131,24 @@ func (c *Client) Status(ctx context.Context, s Server, model string) (Status, er
 	return status, nil
 }
 
+// Version asks the public side of s which program it is.
+func (c *Client) Version(ctx context.Context, s Server) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var server struct{ Name, Version string }
+	r, err := c.public.R().SetContext(ctx).SetResult(&server).Get(s.URL + "/v2")
+	what := fmt.Sprintf("public side of %s, %s", s.Slot, s.URL)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%s: %w", what, err)
+	case r.StatusCode() != http.StatusOK:
+		return "", answerError(r, what)
+	case server.Version == "":
+		return "", fmt.Errorf("%s: its answer names no version: is this penstock-serve?", what)
+	}
+	return server.Version, nil
+}
+
 // Load makes s serve the bundle with digest and proves it: the admin listener
 // says ready, and the public side answers with the digest. A digest already
 // served costs two reads. A bundle that the server does not take is ErrRefused
