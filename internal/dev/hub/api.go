@@ -80,16 +80,22 @@ func noContent() (answer, error)       { return answer{status: http.StatusNoCont
 func (h *Hub) api(mux *router, pattern, need string, f handler) {
 	method, path, _ := strings.Cut(pattern, " ")
 	mux.HandleFunc(method+" /api/v3"+path, func(w http.ResponseWriter, req *http.Request) {
-		a := h.handle(w, req, need, f)
-		if err := a.encode(); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		if h.opt.Answered != nil {
-			h.opt.Answered(req.Method, strings.TrimPrefix(req.URL.Path, "/api/v3"), a.status, a.raw)
-		}
-		a.write(w)
+		h.serveAPI(w, req, need, f)
 	})
+}
+
+// serveAPI does one request and tells Options.Answered of its answer.
+func (h *Hub) serveAPI(w http.ResponseWriter, req *http.Request, need string, f handler) {
+	a := h.handle(w, req, need, f)
+	if err := a.encode(); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	if h.opt.Answered != nil {
+		path := strings.TrimPrefix(strings.TrimPrefix(req.URL.Path, "/api/v3"), "/api/uploads")
+		h.opt.Answered(req.Method, path, a.status, a.raw)
+	}
+	a.write(w)
 }
 
 // handle does one request under the lock.

@@ -241,7 +241,7 @@ func (h *Hub) putAsset(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	req.Body = http.NoBody
-	h.handle(w, req, "contents:write", func(c *call) (answer, error) {
+	h.serveAPI(w, req, "contents:write", func(c *call) (answer, error) {
 		x, err := h.releaseOf(c)
 		if err != nil {
 			return answer{}, err
@@ -260,5 +260,5 @@ func (h *Hub) putAsset(w http.ResponseWriter, req *http.Request) {
 		x.Assets = append(x.Assets, a)
 		h.changed()
 		return created(h.assetShape(c.repo, x, a))
-	}).write(w)
+	})
 }

@@ -91,7 +91,7 @@ func (h *Hub) appRoutes(mux *router) {
 	h.api(mux, "GET /app", "", h.getApp)
 	mux.HandleFunc("GET /api/v3/repos/{owner}/{repo}/installation", func(w http.ResponseWriter, req *http.Request) {
 		// An App has no permissions of its own: the repository is looked up here.
-		h.handle(w, withoutRepository(req), "", h.getInstallation).write(w)
+		h.serveAPI(w, withoutRepository(req), "", h.getInstallation)
 	})
 	h.api(mux, "POST /app/installations/{installation}/access_tokens", "", h.postInstallationToken)
 }

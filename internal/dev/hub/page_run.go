@@ -100,11 +100,14 @@ func jobViewOf(r *repository, j *job, lines []logLine) jobView {
 	if d := find(r.Deployments, func(d *deployment) bool { return j.Deployment != 0 && d.ID == j.Deployment }); d != nil {
 		v.Environment = d.Environment
 	}
-	byStep := map[string][]string{}
+	// Number 0 is what was said outside any step: by the hook, for one.
+	byStep := map[int][]string{}
 	for _, l := range lines {
-		byStep[l.Step] = append(byStep[l.Step], escapes.ReplaceAllString(l.Text, ""))
+		byStep[l.Number] = append(byStep[l.Number], escapes.ReplaceAllString(l.Text, ""))
 	}
-	shown := map[string]bool{}
+	if len(byStep[0]) > 0 {
+		v.Steps = append(v.Steps, stepView{ID: fmt.Sprintf("step-%d", j.ID), Name: "Set up job", State: v.State, Open: v.State == "failure", Lines: tail(byStep[0])})
+	}
 	for i, s := range j.Steps {
 		state := s.Status
 		if s.Status == statusCompleted {
@@ -112,15 +115,8 @@ func jobViewOf(r *repository, j *job, lines []logLine) jobView {
 		}
 		v.Steps = append(v.Steps, stepView{
 			ID: fmt.Sprintf("step-%d-%d", j.ID, i), Name: s.Name, State: state, Took: took(s.Started, s.Completed),
-			Open: state == "failure" || state == statusInProgress, Lines: tail(byStep[s.Name]),
+			Open: state == "failure" || state == statusInProgress, Lines: tail(byStep[i+1]),
 		})
-		shown[s.Name] = true
-	}
-	// What was said outside any step: the hook, and why a job did not run.
-	for name, text := range byStep {
-		if !shown[name] {
-			v.Steps = append([]stepView{{ID: fmt.Sprintf("other-%d-%s", j.ID, name), Name: orElse(name, "Set up job"), State: v.State, Open: v.State == "failure", Lines: tail(text)}}, v.Steps...)
-		}
 	}
 	names := make([]string, 0, len(j.Outputs))
 	for name := range j.Outputs {

@@ -19,6 +19,7 @@ type logLine struct {
 	Attempt   int
 	Time      time.Time
 	Job, Step string
+	Number    int // of the step in its job; 0 is none of them
 	Text      string
 }
 
@@ -100,6 +101,7 @@ func (h *Hub) told(r *repository, run *run, e actrun.Event) {
 		h.deploymentStarted(r, run, j)
 	case actrun.JobEnded:
 		h.jobEnded(r, run, j, e.Conclusion, now)
+		j.Reason = orElse(e.Text, j.Reason)
 		if e.Outputs != nil {
 			j.Outputs = e.Outputs
 		}
@@ -113,7 +115,8 @@ func (h *Hub) told(r *repository, run *run, e actrun.Event) {
 		}
 		s.Status, s.Conclusion, s.Completed = statusCompleted, e.Conclusion, now
 	case actrun.Log:
-		if err := h.appendLog(run, logLine{Attempt: run.Attempt, Time: now, Job: j.Name, Step: e.Step, Text: e.Text}); err != nil {
+		line := logLine{Attempt: run.Attempt, Time: now, Job: j.Name, Step: e.Step, Number: stepNumber(j, e.Step), Text: e.Text}
+		if err := h.appendLog(run, line); err != nil {
 			h.opt.Logf("hub: log of run %d: %v", run.ID, err)
 		}
 	case actrun.Summary:
@@ -123,6 +126,17 @@ func (h *Hub) told(r *repository, run *run, e actrun.Event) {
 	}
 	run.Updated = h.now()
 	h.changed()
+}
+
+// stepNumber is the newest step of a name, from 1; 0 is none. Steps may share a
+// name.
+func stepNumber(j *job, name string) int {
+	for i := len(j.Steps); i > 0; i-- {
+		if j.Steps[i-1].Name == name {
+			return i
+		}
+	}
+	return 0
 }
 
 // jobOf finds a job by its key and name; one of a matrix or of a called
@@ -174,7 +188,7 @@ func (h *Hub) jobResult(r *repository, run *run, final actrun.Job) {
 	if len(j.Labels) == 0 {
 		j.Labels = final.Labels
 	}
-	j.Reason = final.Reason
+	j.Reason = orElse(final.Reason, j.Reason)
 	if len(j.Summaries) == 0 && final.Summary != "" {
 		j.Summaries = []string{final.Summary}
 	}
