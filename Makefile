@@ -41,8 +41,9 @@ up: setup build ## start the local stack
 status: build ## what of the local stack lives
 	bin/penstock-dev status
 
-down: build ## end the local stack
+down: build ## end the local stack, and the one that a demo with KEEP=1 left
 	bin/penstock-dev down
+	@[[ ! -d .penstock/demo/stack ]] || bin/penstock-dev down --dir .penstock/demo/stack
 
 bench: $(BENCH_TARGETS) ## every benchmark; bench-STAGE runs one; tables and .penstock/bench/STAGE.json
 

@@ -30,13 +30,15 @@ func datasetCommand() action.Command {
 	var o datasetOptions
 	return action.Command{
 		Name: "dataset", Program: "penstock", Turn: action.KeepsTurn,
+		Ends:    func(r verdict.Result) bool { return r.Reason.Code == "contained" },
 		Summary: "make the data set of the newest accepted one and a batch",
 		Description: `Reads the batch's table, matches it with the files, quarantines what is bad
 with a reason, preprocesses the images with the code that the server uses,
 splits by group (an old group stays where it is, new ones go to train, val and
 test, final_eval is frozen at the first data set) and writes the manifest, whose
 SHA-256 is the data set's digest. A batch that is contained already changes
-nothing: the digest of the parent comes out, and changed=false. A batch whose
+nothing: the digest of the parent comes out, changed=false and the reason
+contained; the run can end there. A batch whose
 run ended in a rejection is rejected again, until --readmit lets it in. Without
 a batch the newest accepted data set comes out as it is: for a training because
 of new code. Where none was accepted yet, dataset and run_key are empty.
@@ -230,6 +232,7 @@ func grown(g dataset.Growth, b intake.Batch) verdict.Result {
 	r := verdict.Passed("%d images, %d of them from batch %s", rows, g.Added, b.Prefix)
 	if !g.Changed {
 		r = verdict.Passed("batch %s is contained already: the data set stays as it is", b.Prefix)
+		r.Reason.Code = "contained"
 	}
 	r.Warnings = g.Warnings
 	r.Subjects["batch"] = b.Key

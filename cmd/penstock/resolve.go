@@ -26,7 +26,8 @@ type resolveOptions struct {
 func resolveCommand() action.Command {
 	var o resolveOptions
 	return action.Command{
-		Name: "resolve", Program: "penstock",
+		Name: "resolve", Program: "penstock", Turn: action.KeepsTurn,
+		Ends:    func(r verdict.Result) bool { return r.Outputs["serving"] == "true" },
 		Summary: "find the digest and the run of a model version",
 		Description: `Looks a version up in the model registry: by its number, by a tag
 deploy/<project>/v<number>, or by its digest. The answer is what a deployment

@@ -29,9 +29,10 @@ type Command struct {
 	Flags       []cli.Flag
 	Outputs     []Output
 	Environment []Variable
-	Local       bool          // no composite action is generated
-	StepName    func() string // the step's default name, where it is not the command's
-	Turn        Turn          // whether runs of one project wait for each other here
+	Local       bool                        // no composite action is generated
+	StepName    func() string               // the step's default name, where it is not the command's
+	Turn        Turn                        // whether runs of one project wait for each other here
+	Ends        func(r verdict.Result) bool // whether a pass ends the run, for KeepsTurn; nil: never
 	Run         func(ctx context.Context, env *Env) (verdict.Result, error)
 }
 

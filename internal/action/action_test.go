@@ -43,6 +43,7 @@ func (w *world) run(t *testing.T, run func(options) (verdict.Result, error), arg
 		},
 		Outputs: []Output{{"model", "digest"}},
 		Turn:    w.turn,
+		Ends:    func(r verdict.Result) bool { return r.Reason.Code == "contained" },
 		Run:     func(context.Context, *Env) (verdict.Result, error) { return run(o) },
 	}}}
 	return p.Main(context.Background(), args, &Env{
@@ -238,6 +239,11 @@ func TestATurnIsKeptOnlyWhereTheRunGoesOn(t *testing.T) {
 		"panic":             {KeepsTurn, func(options) (verdict.Result, error) { panic("boom") }, []bool{false}},
 		"pass of the last":  {EndsTurn, pass, []bool{false}},
 		"error of the last": {EndsTurn, broken, []bool{false}},
+		"pass that ends it": {KeepsTurn, func(options) (verdict.Result, error) {
+			r := verdict.Passed("nothing new")
+			r.Reason.Code = "contained"
+			return r, nil
+		}, []bool{false}},
 	} {
 		m := &memory{results: map[string]verdict.Result{}}
 		w := world{ledger: m, turn: c.turn}

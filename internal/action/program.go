@@ -161,8 +161,8 @@ func (p Program) work(ctx context.Context, c Command, env *Env, step string) (r 
 			}
 			ctx = turn
 			defer func() {
-				keep := c.Turn == KeepsTurn && err == nil && r.Verdict == verdict.Pass
-				err = errors.Join(err, done(keep))
+				goesOn := c.Turn == KeepsTurn && err == nil && r.Verdict == verdict.Pass && (c.Ends == nil || !c.Ends(r))
+				err = errors.Join(err, done(goesOn))
 			}()
 		}
 	}

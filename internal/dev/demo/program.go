@@ -130,6 +130,13 @@ func (r *resident) stop() error {
 	}
 	select {
 	case err := <-r.done:
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGINT {
+				return nil // it was told to stop before it had begun to listen
+			}
+			return fmt.Errorf("%s: %w", r.log.Name(), err)
+		}
 		return err
 	case <-time.After(stopTerm):
 		return errors.Join(fmt.Errorf("%s did not end within %s of SIGINT", r.log.Name(), stopTerm), r.cmd.Process.Kill())

@@ -138,6 +138,7 @@ func (d *demo) summarise(failure error) error {
 	}
 	d.say("  project      %s\n  machine-readable: %s", d.report.Repository, path)
 	if failure != nil {
+		d.say("FAILED: %v", failure)
 		return nil
 	}
 	d.say("Every expectation was met.")
