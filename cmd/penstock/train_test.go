@@ -208,7 +208,7 @@ func begun(t *testing.T, path string, out *output) int {
 
 func (w *trainWorld) cancelled(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-		dir := w.script(t, `trap 'exit 130' INT; echo $$ > pid; echo '{"step": 1, "metrics": {"loss": 1}}' >> $PENSTOCK_EVENTS; sleep 100 & wait`)
+		dir := w.script(t, `trap 'exit 130' INT; echo '{"step": 1, "metrics": {"loss": 1}}' >> $PENSTOCK_EVENTS; echo $$ > pid; sleep 100 & wait`)
 		cmd, out := w.train(t, dir, "--dataset", w.digest, "--run-key", "cancel-"+strconv.Itoa(int(signal)))
 		must(t, cmd.Start())
 		pid := begun(t, filepath.Join(dir, "pid"), out)
