@@ -48,9 +48,7 @@ func (d *demo) makeProject(ctx context.Context) error {
 	if d.project, err = project.Read(config); err != nil {
 		return err
 	}
-	for _, args := range [][]string{
-		{"init", "--quiet", "--initial-branch", "main"}, {"add", "--all"}, commit("project: the X-ray example"),
-	} {
+	for _, args := range [][]string{{"add", "--all"}, commit("project: the X-ray example")} {
 		if _, err := d.git(ctx, args...); err != nil {
 			return err
 		}
@@ -63,11 +61,15 @@ func (d *demo) makeProject(ctx context.Context) error {
 // layFiles makes the project's files: the example's, or what penstock init lays
 // into an empty repository.
 func (d *demo) layFiles(ctx context.Context, dir string) error {
-	if d.Way != Workflows {
-		return os.CopyFS(dir, os.DirFS(d.example()))
-	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
+	}
+	// First of all: it may lie inside of another repository, this one.
+	if _, err := d.git(ctx, "init", "--quiet", "--initial-branch", branch); err != nil {
+		return err
+	}
+	if d.Way != Workflows {
+		return os.CopyFS(dir, os.DirFS(d.example()))
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
