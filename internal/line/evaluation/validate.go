@@ -146,6 +146,20 @@ func (b BatchCard) validate(r Report) error {
 			return fmt.Errorf("%q is evaluable, but not a label", l)
 		}
 	}
+	for _, m := range []struct {
+		name   string
+		metric Metric
+		least  float64
+	}{
+		{"candidate_macro_auroc", b.Candidate, 0},
+		{"champion_macro_auroc", b.Champion, 0},
+		{"difference_macro_auroc", b.Difference, -1},
+		{"champion_macro_auroc_on_its_own_rows", b.Reference, 0},
+	} {
+		if err := m.metric.validate(m.name, r, m.least, false); err != nil {
+			return err
+		}
+	}
 	return b.Drop.validate("champion_drop", r, -1, len(b.Evaluable) > 0)
 }
 

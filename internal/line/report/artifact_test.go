@@ -120,3 +120,20 @@ func FuzzArtifact(f *testing.F) {
 		}
 	})
 }
+
+// An interval with one end is none, wherever it stands in a report.
+func TestAnIntervalWithOneEndIsRefusedAndBringsNobodyDown(t *testing.T) {
+	facts := factsOf(benign())
+	low := -0.1
+	facts.Report.BatchRows.Difference.Low, facts.Report.BatchRows.Difference.High = &low, nil
+	if body := Render(facts); !strings.Contains(body, "+0.110 |") {
+		t.Errorf("the difference is not told as a plain number:\n%s", body)
+	}
+	data, err := NewArtifact(1, facts).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := decodeArtifact(data); err == nil || !strings.Contains(err.Error(), "interval") {
+		t.Errorf("read with the error %v", err)
+	}
+}

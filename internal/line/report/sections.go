@@ -165,7 +165,7 @@ func difference(m evaluation.Metric) string {
 		return "-"
 	}
 	text := signed(*m.Value, 3)
-	if m.Low != nil && (*m.Low > 0 || *m.High < 0) {
+	if m.Low != nil && m.High != nil && (*m.Low > 0 || *m.High < 0) {
 		text = "**" + text + "**"
 	}
 	return text + ends(m, func(x float64) string { return signed(x, 3) })
