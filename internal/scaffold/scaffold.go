@@ -4,8 +4,9 @@
 // kept.
 //
 // What is ours (the workflows) can be renewed; what is yours from the first
-// day on (project file, trainer, check) is laid with the project file and never
-// touched again.
+// day on (project file, trainer, check) is never touched again: the trainer is
+// laid with the project file, and check where there is none, since a workflow
+// calls it.
 package scaffold
 
 import (
@@ -76,8 +77,8 @@ func (o Options) Validate() error {
 }
 
 // Files renders all files. With no project (its name is empty) the project file
-// is there already, and only what is ours is made. from holds this repository's
-// own files.
+// is there already, and only what is ours is made, and check. from holds this
+// repository's own files.
 func Files(from fs.FS, o Options) ([]File, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -111,24 +112,34 @@ func Files(from fs.FS, o Options) ([]File, error) {
 		files = append(files, File{Path: path.Join(o.Folder, o.Config), Data: text, Yours: true})
 		files = append(files, trainer...)
 	}
-	return append(files, File{Path: ".gitignore", Data: []byte(ignored), Lines: true}), nil
+	check, err := o.example(from, example+"check") // pull-request.yml calls it
+	if err != nil {
+		return nil, err
+	}
+	return append(files, check, File{Path: ".gitignore", Data: []byte(ignored), Lines: true}), nil
 }
 
-// trainer is the example's trainer and check.
+// trainer is the example's trainer.
 func (o Options) trainer(from fs.FS) ([]File, error) {
 	names, err := fs.Glob(from, example+"*.py")
 	if err != nil {
 		return nil, err
 	}
 	var files []File
-	for _, name := range append(names, example+"check") {
-		data, err := fs.ReadFile(from, name)
+	for _, name := range names {
+		file, err := o.example(from, name)
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, File{Path: path.Join(o.Folder, path.Base(name)), Data: data, Yours: true})
+		files = append(files, file)
 	}
 	return files, nil
+}
+
+// example is a file of the example, laid beside the project file.
+func (o Options) example(from fs.FS, name string) (File, error) {
+	data, err := fs.ReadFile(from, name)
+	return File{Path: path.Join(o.Folder, path.Base(name)), Data: data, Yours: true}, err
 }
 
 var localAction = regexp.MustCompile(`(uses: )\./(actions/[a-z-]+)`)
