@@ -144,7 +144,11 @@ func TestEveryWorkflowRunsForEachOfItsEvents(t *testing.T) {
 					t.Errorf("calls (-want +got):\n%s", diff)
 				}
 				o.wantNoSecretIn(t)
-				o.wantCredentials(t, credentials[file])
+				want := credentials[file]
+				if file == "release.yml" && name == "workflow_dispatch" {
+					want = nil // releases nothing
+				}
+				o.wantCredentials(t, want)
 				if c.check != nil {
 					c.check(t, o)
 				}
@@ -295,6 +299,7 @@ func (o outcome) wantCredentials(t *testing.T, want map[string][]string) {
 	t.Helper()
 	got := map[string][]string{}
 	for _, c := range o.calls {
+		got[c.Job] = append([]string{}, got[c.Job]...) // also a job that got none
 		for name, value := range c.Env {
 			pair := name + "=" + value
 			if slices.Contains(valuesOf(secrets), value) && !slices.Contains(got[c.Job], pair) {
