@@ -230,7 +230,7 @@ func leaveReport(ctx context.Context, env *action.Env, w *workspace.Workspace, o
 		if _, err := w.Bucket.Put(ctx, key, data, journal.Always()); err != nil {
 			return verdict.Result{}, fmt.Errorf("keep the report: %w", err)
 		}
-		r.Outputs[reportAt] = "s3://" + w.Bucket.Name() + "/" + key
+		r.Outputs[reportAt] = "s3://" + w.Bucket.Name() + "/" + w.Bucket.Scope() + key
 	}
 	r.Checks = report.Checks()
 	s := report.Settings
