@@ -67,11 +67,7 @@ func runPredict(ctx context.Context, env *action.Env, o predictOptions) (r verdi
 	if o.size < 1 {
 		return r, verdict.Usage(fmt.Errorf("--batch-size %d: at least 1 image goes through the model at a time", o.size))
 	}
-	w, err := workspace.Open(env)
-	if err != nil {
-		return r, err
-	}
-	from, err := w.From(ctx, o.from.Value())
+	w, from, err := workspace.OpenWith(ctx, env, o.from.Value())
 	if err != nil {
 		return r, err
 	}

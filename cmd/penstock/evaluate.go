@@ -81,11 +81,7 @@ func runEvaluate(ctx context.Context, env *action.Env, o evaluateOptions) (verdi
 	if o.report == "" && env.Common.RunKey == "" {
 		return verdict.Result{}, verdict.Usage(errors.New("say where the report goes: --report FILE, or --run-key KEY for the bucket"))
 	}
-	w, err := workspace.Open(env)
-	if err != nil {
-		return verdict.Result{}, err
-	}
-	from, err := w.From(ctx, o.from.Value())
+	w, from, err := workspace.OpenWith(ctx, env, o.from.Value())
 	if err != nil {
 		return verdict.Result{}, err
 	}

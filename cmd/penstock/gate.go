@@ -72,11 +72,7 @@ func runGate(ctx context.Context, env *action.Env, o gateOptions, champion champ
 	if o.stage != gate.Offline && o.stage != gate.ReleaseName {
 		return verdict.Result{}, verdict.Usage(fmt.Errorf("--stage %q: known are %s and %s", o.stage, gate.Offline, gate.ReleaseName))
 	}
-	w, err := workspace.Open(env)
-	if err != nil {
-		return verdict.Result{}, err
-	}
-	from, err := w.From(ctx, o.from.Value())
+	w, from, err := workspace.OpenWith(ctx, env, o.from.Value())
 	if err != nil {
 		return verdict.Result{}, err
 	}

@@ -44,11 +44,7 @@ the same digest and nothing less.`,
 }
 
 func runRegister(ctx context.Context, env *action.Env, o registerOptions) (verdict.Result, error) {
-	w, err := workspace.Open(env)
-	if err != nil {
-		return verdict.Result{}, err
-	}
-	from, err := w.From(ctx, o.from.Value())
+	w, from, err := workspace.OpenWith(ctx, env, o.from.Value())
 	if err != nil {
 		return verdict.Result{}, err
 	}

@@ -62,11 +62,7 @@ by penstock register, is an error.`,
 }
 
 func runResolve(ctx context.Context, env *action.Env, o resolveOptions) (verdict.Result, error) {
-	w, err := workspace.Open(env)
-	if err != nil {
-		return verdict.Result{}, err
-	}
-	from, err := w.From(ctx, o.from.Value())
+	w, from, err := workspace.OpenWith(ctx, env, o.from.Value())
 	if err != nil {
 		return verdict.Result{}, err
 	}

@@ -202,6 +202,8 @@ type memory struct {
 	fail    error
 	taken   int
 	kept    []bool
+	stuck   error // of giving the turn back
+	lost    error // the turn is lost at once
 }
 
 func (m *memory) Lookup(_ context.Context, env *Env, step string) (*verdict.Result, error) {
@@ -221,7 +223,27 @@ func (m *memory) Record(_ context.Context, env *Env, step string, r verdict.Resu
 
 func (m *memory) Take(ctx context.Context, _ *Env) (context.Context, func(bool) error, error) {
 	m.taken++
-	return ctx, func(keep bool) error { m.kept = append(m.kept, keep); return nil }, nil
+	if m.lost != nil {
+		lostCtx, lose := context.WithCancelCause(ctx)
+		lose(m.lost)
+		ctx = lostCtx
+	}
+	return ctx, func(keep bool) error { m.kept = append(m.kept, keep); return m.stuck }, nil
+}
+
+func TestATurnThatCannotBeGivenBackIsAnError(t *testing.T) {
+	w := world{ledger: &memory{results: map[string]verdict.Result{}, stuck: errors.New("bucket is gone")}, turn: EndsTurn}
+	if code := w.run(t, pass, "gate", "--stage", "x", "--run-key", "k"); code != verdict.ExitError || !strings.Contains(w.out.String(), "bucket is gone") {
+		t.Errorf("exit %d:\n%s", code, &w.out)
+	}
+}
+
+func TestALostTurnIsToldAsSuch(t *testing.T) {
+	w := world{ledger: &memory{results: map[string]verdict.Result{}, lost: verdict.Coded("turn-lost", errors.New("another run has the turn"))}, turn: KeepsTurn}
+	cut := func(options) (verdict.Result, error) { return verdict.Result{}, context.Canceled }
+	if code := w.run(t, cut, "gate", "--stage", "x", "--run-key", "k"); code != verdict.ExitError || !strings.Contains(w.out.String(), "error (turn-lost) another run has the turn") {
+		t.Errorf("exit %d:\n%s", code, &w.out)
+	}
 }
 
 func TestATurnIsKeptOnlyWhereTheRunGoesOn(t *testing.T) {
@@ -232,10 +254,13 @@ func TestATurnIsKeptOnlyWhereTheRunGoesOn(t *testing.T) {
 		run  func(options) (verdict.Result, error)
 		want []bool
 	}{
-		"none":              {NoTurn, pass, nil},
-		"pass":              {KeepsTurn, pass, []bool{true}},
-		"reject":            {KeepsTurn, reject, []bool{false}},
-		"error":             {KeepsTurn, broken, []bool{false}},
+		"none":   {NoTurn, pass, nil},
+		"pass":   {KeepsTurn, pass, []bool{true}},
+		"reject": {KeepsTurn, reject, []bool{false}},
+		"error":  {KeepsTurn, broken, []bool{false}},
+		"pass with an error": {KeepsTurn, func(options) (verdict.Result, error) {
+			return verdict.Passed("half done"), errors.New("broken")
+		}, []bool{false}},
 		"panic":             {KeepsTurn, func(options) (verdict.Result, error) { panic("boom") }, []bool{false}},
 		"pass of the last":  {EndsTurn, pass, []bool{false}},
 		"error of the last": {EndsTurn, broken, []bool{false}},

@@ -35,7 +35,8 @@ func leave(c Command, env *Env, step string, r verdict.Result) int {
 	if env.Common.JSON {
 		data, err := r.Encode()
 		broken(err)
-		env.Stdout.Write(data)
+		_, err = env.Stdout.Write(data)
+		broken(err)
 	} else {
 		fmt.Fprint(env.Stdout, Text(r))
 	}

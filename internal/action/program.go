@@ -145,35 +145,52 @@ func (p Program) work(ctx context.Context, c Command, env *Env, step string) (r 
 			err = verdict.Coded("panic", fmt.Errorf("%s %s broke (please report this): %v", p.Name, c.Name, v))
 		}
 	}()
-	if p.Ledger != nil && env.Common.RunKey != "" {
-		kept, err := p.Ledger.Lookup(ctx, env, step)
-		if err != nil {
-			return r, false, err
-		}
-		if kept != nil {
-			env.Logf("%s: run %s, attempt %d has this step's verdict already: nothing to do", c.Name, env.Common.RunKey, env.Common.Attempt)
-			return *kept, true, nil
-		}
-		if c.Turn != NoTurn {
-			turn, done, err := p.Ledger.Take(ctx, env)
-			if err != nil {
-				return r, false, err
-			}
-			ctx = turn
-			defer func() {
-				goesOn := c.Turn == KeepsTurn && err == nil && r.Verdict == verdict.Pass && (c.Ends == nil || !c.Ends(r))
-				err = errors.Join(err, done(goesOn))
-			}()
-		}
+	if p.Ledger == nil || env.Common.RunKey == "" {
+		r, err = perform(ctx, c, env)
+		return r, false, err
 	}
-	r, err = c.Run(ctx, env)
-	if err == nil && ctx.Err() != nil && r.Verdict == "" {
+	kept, err := p.Ledger.Lookup(ctx, env, step)
+	if err != nil {
+		return r, false, err
+	}
+	if kept != nil {
+		env.Logf("%s: run %s, attempt %d has this step's verdict already: nothing to do", c.Name, env.Common.RunKey, env.Common.Attempt)
+		return *kept, true, nil
+	}
+	r, err = p.inTurn(ctx, c, env)
+	return r, false, err
+}
+
+// inTurn does the work when it is the run's turn. Only after a pass that does
+// not end the run is the turn kept: a result that came with an error is none.
+func (p Program) inTurn(ctx context.Context, c Command, env *Env) (r verdict.Result, err error) {
+	if c.Turn == NoTurn {
+		return perform(ctx, c, env)
+	}
+	turn, done, err := p.Ledger.Take(ctx, env)
+	if err != nil {
+		return r, err
+	}
+	defer func() {
+		goesOn := c.Turn == KeepsTurn && err == nil && r.Verdict == verdict.Pass && (c.Ends == nil || !c.Ends(r))
+		err = errors.Join(err, done(goesOn))
+	}()
+	return perform(turn, c, env)
+}
+
+// perform runs the command and refuses an end without a verdict.
+func perform(ctx context.Context, c Command, env *Env) (verdict.Result, error) {
+	r, err := c.Run(ctx, env)
+	switch {
+	case err == nil && ctx.Err() != nil && r.Verdict == "":
 		err = context.Cause(ctx)
+	case err != nil && ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)):
+		err = fmt.Errorf("%w: %w", context.Cause(ctx), err) // why the context ended
 	}
 	if err == nil && r.Verdict == "" {
 		err = errors.New("the command ended without a verdict")
 	}
-	return r, false, err
+	return r, err
 }
 
 func (p Program) record(ctx context.Context, env *Env, step string, r verdict.Result) error {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/penstock-ml/penstock/internal/action"
 	"github.com/penstock-ml/penstock/internal/journal"
+	"github.com/penstock-ml/penstock/internal/verdict"
 )
 
 // The runs of a project go one after the other: a run takes the lease at
@@ -93,7 +94,7 @@ func (t turn) renew(ctx context.Context, lost context.CancelCauseFunc) {
 		}
 		_, err := journal.Acquire(ctx, t.store, turnKey, t.owner, t.now(), stepTerm)
 		if errors.Is(err, journal.ErrHeld) {
-			lost(fmt.Errorf("%w: %w", errTurnLost, err))
+			lost(verdict.Coded("turn-lost", fmt.Errorf("%w: %w", errTurnLost, err)))
 			return
 		}
 	}

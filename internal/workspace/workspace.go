@@ -99,6 +99,16 @@ func (w *Workspace) From(ctx context.Context, sources []string) ([]verdict.Resul
 	return results, nil
 }
 
+// OpenWith opens the workspace and reads the results that --from names.
+func OpenWith(ctx context.Context, env *action.Env, sources []string) (*Workspace, []verdict.Result, error) {
+	w, err := Open(env)
+	if err != nil {
+		return nil, nil, err
+	}
+	from, err := w.From(ctx, sources)
+	return w, from, err
+}
+
 // Read reads a file, an s3:// URI in the project's bucket, or the result of a
 // step of this run.
 func (w *Workspace) Read(ctx context.Context, source string) ([]byte, error) {
