@@ -109,30 +109,15 @@ func FromPNG(data []byte) (Pixels, error) {
 	return Pixels{}, refuse(Unsupported, nil, "a preprocessed picture has 8 bits in 1 or 3 channels: this PNG was not written by penstock dataset")
 }
 
-// Brightness is the mean level, from 0 (black) to 1 (white).
+// Brightness is the mean level, from 0 (black) to 1 (white), NaN without
+// pixels. Its sum is of integers, so it does not depend on the order.
 func (p Pixels) Brightness() float64 {
-	mean, _ := p.moments()
-	return mean
-}
-
-// Contrast is the standard deviation of the levels, which run from 0 to 1.
-func (p Pixels) Contrast() float64 {
-	_, deviation := p.moments()
-	return deviation
-}
-
-// moments are exact sums of integers, so they do not depend on the order.
-func (p Pixels) moments() (mean, deviation float64) {
 	if len(p.Pix) == 0 {
-		return math.NaN(), math.NaN()
+		return math.NaN()
 	}
-	var sum, squares uint64
+	var sum uint64
 	for _, v := range p.Pix {
 		sum += uint64(v)
-		squares += uint64(v) * uint64(v)
 	}
-	n := float64(len(p.Pix))
-	mean = float64(sum) / n
-	variance := max(float64(squares)/n-mean*mean, 0)
-	return mean / 255, math.Sqrt(variance) / 255
+	return float64(sum) / float64(len(p.Pix)) / 255
 }
