@@ -13,9 +13,6 @@ import (
 	"strconv"
 )
 
-// FP32 is the datatype of the tensors that Penstock's models take and give.
-const FP32 = "FP32"
-
 // Error is the body of every answer that is no success.
 type Error struct {
 	Error string `json:"error"`
@@ -50,9 +47,9 @@ type Model struct {
 
 // Metadata describes a tensor; a dimension of -1 is free.
 type Metadata struct {
-	Name     string  `json:"name"`
-	Datatype string  `json:"datatype"`
-	Shape    []int64 `json:"shape"`
+	Name     string   `json:"name"`
+	Datatype Datatype `json:"datatype"`
+	Shape    []int64  `json:"shape"`
 }
 
 // InferRequest is the body of POST /v2/models/M/infer.
@@ -67,7 +64,7 @@ type InferRequest struct {
 type Input struct {
 	Name       string          `json:"name"`
 	Shape      []int64         `json:"shape"`
-	Datatype   string          `json:"datatype"`
+	Datatype   Datatype        `json:"datatype"`
 	Parameters json.RawMessage `json:"parameters,omitempty"`
 	Data       json.RawMessage `json:"data"`
 }
@@ -90,7 +87,7 @@ type InferResponse struct {
 type Output struct {
 	Name     string    `json:"name"`
 	Shape    []int64   `json:"shape"`
-	Datatype string    `json:"datatype"`
+	Datatype Datatype  `json:"datatype"`
 	Data     []float32 `json:"data"`
 }
 
