@@ -67,7 +67,8 @@ var table = map[string][]string{
 
 	// The server: toolkit and server meet on the wire, in the bundle and in the
 	// predictions file.
-	"serve/model":   {"internal/bundle", "internal/imaging"},
+	"serve/buffers": {},
+	"serve/model":   {"internal/bundle", "internal/imaging", "internal/oip", "serve/buffers", "serve/batch"},
 	"serve/metrics": {},
 	"serve/host":    {"internal/bundle", "serve/model"},
 	"serve/api":     {"internal/imaging", "internal/oip", "serve/host", "serve/metrics", "serve/model"},
