@@ -80,11 +80,12 @@ func runServer(ctx context.Context, env *action.Env, o runOptions) (r verdict.Re
 	defer func() { err = errors.Join(err, closeRuntime()) }()
 
 	log := slog.New(slog.NewTextHandler(env.Stderr, nil))
-	counters := metrics.New(o.name, o.slot, o.slo)
+	counted := metrics.New(o.slot, o.slo)
+	counters := counted.Model(o.name)
 	models := host.New(o.name, o.state, load, counters, log)
 	defer models.Close()
 	public := api.New(models, counters, log, action.BuildVersion(version), o.slo)
-	private := admin.New(models, access, counters.Handler())
+	private := admin.New(models, access, counted.Handler())
 
 	servers, err := listen(log, o.tls,
 		endpoint{"public", o.listen, public.Handler()},

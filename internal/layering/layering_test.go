@@ -70,6 +70,7 @@ var table = map[string][]string{
 	"serve/buffers": {},
 	"serve/model":   {"internal/bundle", "internal/imaging", "internal/oip", "serve/buffers", "serve/batch"},
 	"serve/metrics": {},
+	"serve/service": {"internal/bundle", "internal/imaging", "internal/oip", "serve/*"},
 	"serve/host":    {"internal/bundle", "serve/model"},
 	"serve/api":     {"internal/imaging", "internal/oip", "serve/host", "serve/metrics", "serve/model"},
 	"serve/admin":   {"internal/bundle", "internal/oip", "serve/host"},

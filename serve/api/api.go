@@ -45,7 +45,7 @@ type Host interface {
 
 // Counter is told what became of every request for a prediction.
 type Counter interface {
-	Count(digest string, outcome metrics.Outcome, took time.Duration)
+	Count(metrics.Request)
 }
 
 // Server answers on the public listener.
@@ -186,7 +186,9 @@ func (s *Server) counted(answer func(e *exchange, w http.ResponseWriter, r *http
 	return func(w http.ResponseWriter, r *http.Request) {
 		e := &exchange{id: w.Header().Get(RequestIDHeader), digest: metrics.NoDigest, began: time.Now()}
 		status := http.StatusInternalServerError
-		defer func() { s.counter.Count(e.digest, s.outcome(status, e), time.Since(e.began)) }()
+		defer func() {
+			s.counter.Count(metrics.Request{Digest: e.digest, Outcome: s.outcome(status, e), Took: time.Since(e.began)})
+		}()
 		var body any
 		err := s.unknownModel(r)
 		if err == nil {

@@ -34,12 +34,12 @@ type counts struct {
 	seen []string
 }
 
-func (c *counts) Count(digest string, outcome metrics.Outcome, took time.Duration) {
+func (c *counts) Count(r metrics.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.seen = append(c.seen, fmt.Sprintf("%.8s %s", digest, outcome))
-	if took < 0 || took > time.Minute {
-		c.seen = append(c.seen, "took "+took.String())
+	c.seen = append(c.seen, fmt.Sprintf("%.8s %s", r.Digest, r.Outcome))
+	if r.Took < 0 || r.Took > time.Minute {
+		c.seen = append(c.seen, "took "+r.Took.String())
 	}
 }
 

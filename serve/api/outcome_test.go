@@ -17,8 +17,8 @@ type lastCount struct {
 	n       int
 }
 
-func (c *lastCount) Count(_ string, outcome metrics.Outcome, _ time.Duration) {
-	c.outcome = outcome
+func (c *lastCount) Count(r metrics.Request) {
+	c.outcome = r.Outcome
 	c.n++
 }
 

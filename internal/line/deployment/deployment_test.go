@@ -223,7 +223,7 @@ func realMetrics(t *testing.T, slo float64) http.Handler {
 	count := func(model, digest, outcome string, n int, took float64) {
 		for range n {
 			requests.WithLabelValues(model, digest, "canary", outcome).Inc()
-			if outcome != outcomeClient {
+			if outcome != outcomeClient && outcome != outcomeRefused {
 				seconds.WithLabelValues(model, digest, "canary").Observe(took)
 			}
 		}
@@ -232,19 +232,22 @@ func realMetrics(t *testing.T, slo float64) http.Handler {
 	count("xray", "d1", "ok", 3, 0.7)
 	count("xray", "d1", outcomeServer, 2, 0.05)
 	count("xray", "d1", outcomeClient, 5, 0.05)
+	count("xray", "d1", outcomeRefused, 4, 0)
 	count("xray", "d2", "ok", 1, 2)
 	count("other", "d1", "ok", 100, 2)
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }
 
-func TestReadCountsByDigestWithoutTheClientsMistakes(t *testing.T) {
+// A refusal is the server's: whoever sheds load would else look better than who
+// keeps up.
+func TestReadCountsByDigestRefusalsAsErrorsWithoutTheClientsMistakes(t *testing.T) {
 	f := newFake(t)
 	f.metrics = realMetrics(t, 0.5)
 	got, err := client().Read(t.Context(), f.Server, "xray", 500*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]Counts{"d1": {Requests: 15, Errors: 2, Slow: 3}, "d2": {Requests: 1, Slow: 1}}
+	want := map[string]Counts{"d1": {Requests: 19, Errors: 6, Slow: 3}, "d2": {Requests: 1, Slow: 1}}
 	if len(got.Digests) != 2 || got.Digests["d1"] != want["d1"] || got.Digests["d2"] != want["d2"] {
 		t.Errorf("%+v, want %+v", got.Digests, want)
 	}

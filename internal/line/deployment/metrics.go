@@ -20,11 +20,14 @@ const (
 	processStart   = "process_start_time_seconds"
 	outcomeClient  = "client_error"
 	outcomeServer  = "server_error"
+	outcomeRefused = "refused"
 )
 
 // Counts are a server's counters for one digest since its process started.
 // Requests leaves out those that the client got wrong: they say nothing about
-// a model. Slow counts answers over the slo.
+// a model. Errors are the server's faults and its refusals: who turns requests
+// away because they would take too long has failed them. Slow counts answers
+// over the slo.
 type Counts struct {
 	Requests uint64 `json:"requests"`
 	Errors   uint64 `json:"errors"`
@@ -83,7 +86,7 @@ func parse(page io.Reader, name string, slo time.Duration) (Reading, error) {
 		switch labels["outcome"] {
 		case outcomeClient:
 			continue
-		case outcomeServer:
+		case outcomeServer, outcomeRefused:
 			counts.Errors += n
 		}
 		counts.Requests += n

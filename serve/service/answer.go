@@ -1,0 +1,75 @@
+package service
+
+import (
+	"image"
+	"time"
+
+	"github.com/penstock-ml/penstock/internal/oip"
+)
+
+// Phases are the parts of a request. Queue is the waiting: for the turn, for
+// CPUs and for the others of a batch. Encode is the transport's.
+type Phases struct{ Decode, Resize, Queue, Run, Explain, Encode time.Duration }
+
+// Account is the open end of an answered request. The transport says when the
+// answer is encoded and when it is written; only then the request counts.
+type Account struct {
+	Model  string // name
+	Digest string
+	Phases Phases
+
+	close func(a *Account, failed error)
+}
+
+// Encoded records how long the answer took to encode.
+func (a *Account) Encoded(took time.Duration) { a.Phases.Encode = took }
+
+// Release gives the answer's memory back and counts the request. Calls after
+// the first do nothing.
+func (a *Account) Release() { a.end(nil) }
+
+// Fail is Release for an answer that could not be encoded.
+func (a *Account) Fail(err error) { a.end(err) }
+
+func (a *Account) end(err error) {
+	if done := a.close; done != nil {
+		a.close = nil
+		done(a, err)
+	}
+}
+
+// Inference is an answer of tensors, which live until Release.
+type Inference struct {
+	Account
+	Outputs []oip.Tensor
+}
+
+// Prediction is an answer about a picture: Scores or Enlarged, by the model's
+// task.
+type Prediction struct {
+	Account
+	Scores       []Score // in the order of the bundle's labels
+	Explanations []Explanation
+	Caveat       string // beside every explanation
+	Enlarged     image.Image
+	Scale        int
+}
+
+// Score is one label's: positive where the score reaches the threshold.
+type Score struct {
+	Label     string
+	Score     float32 // 0 to 1
+	Threshold float64
+	Positive  bool
+	Urgency   string
+}
+
+// Explanation is the heat map of one positive finding over the picture.
+type Explanation struct {
+	Label         string
+	Method        string // cam, occlusion
+	Exact         bool   // the map's mean is the score's logit, but for the bias
+	Note          string // what limits it; empty: nothing
+	PNG           []byte
+	Width, Height int // of the PNG
+}
