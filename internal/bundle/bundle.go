@@ -59,35 +59,6 @@ func Read(dir string) (*Bundle, error) {
 	return b, nil
 }
 
-func (b *Bundle) verifyGoldenFiles() error {
-	in := b.Manifest.Input
-	for _, golden := range b.Manifest.Goldens {
-		if _, err := os.Stat(b.Path(golden)); err != nil {
-			return fmt.Errorf("golden picture: %w", err)
-		}
-		shape, _, err := ReadUint8(b.Path(InputFile(golden)))
-		if err != nil {
-			return fmt.Errorf("golden pixels: %w", err)
-		}
-		if want := []int{in.Height, in.Width, in.Channels}; !slices.Equal(shape, want) {
-			return fmt.Errorf("%s has the shape %v, want [height, width, channels] = %v", InputFile(golden), shape, want)
-		}
-		_, scores, err := ReadFloat32(b.Path(OutputFile(golden)))
-		if err != nil {
-			return fmt.Errorf("golden scores: %w", err)
-		}
-		if len(scores) != len(b.Manifest.Labels) {
-			return fmt.Errorf("%s has %d scores, the bundle has %d labels", OutputFile(golden), len(scores), len(b.Manifest.Labels))
-		}
-		for _, score := range scores {
-			if !finite(float64(score)) {
-				return fmt.Errorf("%s holds a score that is not a finite number", OutputFile(golden))
-			}
-		}
-	}
-	return nil
-}
-
 func (b *Bundle) verifyModel() error {
 	data, err := os.ReadFile(b.Path(ModelFile))
 	if err != nil {

@@ -6,7 +6,13 @@
 //	bundle.yaml           the manifest: input, outputs, labels, provenance
 //	golden/N.png|jpg      original bytes of a few pictures
 //	golden/N.input.npy    their 8-bit pixels after resize, uint8 [height, width, channels]
-//	golden/N.output.npy   the training framework's own scores, float32 [labels]
+//	golden/N.output.npy   what the training framework itself gave: multilabel, the scores,
+//	                      float32 [labels]; super-resolution, the graph's picture,
+//	                      float32 [channels, height*scale, width*scale]
+//
+// The task tensor, any graph behind the Open Inference Protocol, has neither
+// pictures nor labels: its goldens are golden/N.input.I.npy and
+// golden/N.output.I.npy, one for each input and output in the graph's order.
 //
 // The digest of a bundle is the SHA-256 of its sorted lines
 // "<sha256>  <path>\n", the format of sha256sum. In the bucket those lines
@@ -20,7 +26,6 @@ package bundle
 import (
 	"bytes"
 	"fmt"
-	"math"
 	"path"
 	"path/filepath"
 	"slices"
@@ -44,27 +49,31 @@ const (
 
 // Manifest is bundle.yaml.
 type Manifest struct {
-	Schema     int        `yaml:"schema"`
-	Name       string     `yaml:"name"` // of the project; the server's model name
-	Task       string     `yaml:"task"` // multilabel
-	Input      Input      `yaml:"input"`
-	Outputs    Outputs    `yaml:"outputs"`
-	Labels     []Label    `yaml:"labels"`    // in the order of the scores
-	Tolerance  float64    `yaml:"tolerance"` // greatest absolute difference from golden/N.output.npy
-	Goldens    []string   `yaml:"goldens"`   // golden/0.png, golden/1.jpg, …
-	Provenance Provenance `yaml:"provenance"`
+	Schema          int             `yaml:"schema"`
+	Name            string          `yaml:"name"`                       // of the project; the server's model name
+	Task            string          `yaml:"task"`                       // TaskMultilabel, TaskSuperResolution or TaskTensor
+	Input           Input           `yaml:"input,omitempty"`            // absent for tensor
+	Outputs         Outputs         `yaml:"outputs,omitempty"`          // absent for tensor
+	Labels          []Label         `yaml:"labels,omitempty"`           // multilabel, in the order of the scores
+	SuperResolution SuperResolution `yaml:"super_resolution,omitempty"` // that task only
+	Tolerance       float64         `yaml:"tolerance"`                  // greatest absolute difference from golden/N.output.npy
+	Goldens         []string        `yaml:"goldens"`                    // golden/0.png, golden/1.jpg, …; tensor: the stems golden/0, …
+	Variant         Variant         `yaml:"variant,omitempty"`          // of a bundle that was derived from another
+	Provenance      Provenance      `yaml:"provenance"`
 }
 
 // Input says what the model's one input is made of: decode, resize to 8 bits,
-// then x*scale, minus mean, over std, channel by channel.
+// then x*scale, minus mean, over std, channel by channel. For super-resolution
+// nothing is resized: resize and filter are absent, and a width and height of 0
+// stand for any.
 type Input struct {
 	Name     string    `yaml:"name"` // of the graph's input
 	Width    int       `yaml:"width"`
 	Height   int       `yaml:"height"`
 	Channels int       `yaml:"channels"`
 	Decoder  string    `yaml:"decoder"`
-	Resize   string    `yaml:"resize"` // stretch
-	Filter   string    `yaml:"filter"`
+	Resize   string    `yaml:"resize,omitempty"` // stretch
+	Filter   string    `yaml:"filter,omitempty"`
 	Scale    float64   `yaml:"scale"`
 	Mean     []float64 `yaml:"mean"` // one for each channel
 	Std      []float64 `yaml:"std"`
@@ -73,10 +82,35 @@ type Input struct {
 
 // Outputs names the graph's outputs. Heatmap and Features are optional.
 type Outputs struct {
-	Scores     string `yaml:"scores"`             // float32 [n, labels]
-	Heatmap    string `yaml:"heatmap,omitempty"`  // float32 [n, labels, h, w]
-	Features   string `yaml:"features,omitempty"` // float32 [n, features]
-	Activation string `yaml:"activation"`         // what the reader still has to apply to the scores: none, sigmoid, softmax
+	Scores     string `yaml:"scores,omitempty"`     // float32 [n, labels]
+	Heatmap    string `yaml:"heatmap,omitempty"`    // float32 [n, labels, h, w]
+	Features   string `yaml:"features,omitempty"`   // float32 [n, features]
+	Activation string `yaml:"activation,omitempty"` // what the reader still has to apply to the scores: none, sigmoid, softmax
+	// HeatmapMethod says what the heat map is: cam, a class activation map,
+	// whose mean over the picture plus the classifier's bias is the label's
+	// logit. HeatmapDifference is how far that was seen to fail, as the
+	// greatest absolute difference between the scores; it is 0 where nothing
+	// was measured or nothing differs.
+	HeatmapMethod     string  `yaml:"heatmap_method,omitempty"`
+	HeatmapDifference float64 `yaml:"heatmap_difference,omitempty"`
+	Image             string  `yaml:"image,omitempty"` // super-resolution: float32 [n, channels, h*scale, w*scale]
+}
+
+// SuperResolution says what the graph's picture is.
+type SuperResolution struct {
+	Scale int `yaml:"scale"` // the answer has exactly Scale times the width and the height
+	// Colour says which planes the graph sees. rgb: three. ycbcr: Y of
+	// full-range BT.601 as in JPEG, one plane; Cb and Cr are enlarged beside
+	// it with the filter catmullrom. grey: one, and the answer is grey.
+	Colour string  `yaml:"colour"`
+	Levels float64 `yaml:"levels"` // what white is in the graph's output: 1 or 255
+}
+
+// Variant says how a bundle was derived from provenance.parent, whose goldens
+// it keeps. ToleranceParent is the parent's own tolerance.
+type Variant struct {
+	Kind            string  `yaml:"kind" json:"kind"` // fp32-optimised, int8, fp16
+	ToleranceParent float64 `yaml:"tolerance_parent" json:"tolerance_parent"`
 }
 
 // Label is one finding: its operating threshold, from 0 to 1, and how urgent
@@ -105,16 +139,14 @@ var Urgencies = []string{"routine", "urgent", "critical"}
 // KnownUrgency tells whether u is one of Urgencies.
 func KnownUrgency(u string) bool { return slices.Contains(Urgencies, u) }
 
-// The names that a manifest may use.
-var (
-	activations = []string{"none", "sigmoid", "softmax"}
-	laterTasks  = []string{"multiclass", "binary", "super-resolution"}
-)
-
 // ParseManifest decodes bundle.yaml strictly: an unknown key is an error that
-// names its line.
+// names its line. What could cost the reader more than it is worth (size,
+// depth, aliases) is refused before.
 func ParseManifest(data []byte) (Manifest, error) {
 	var m Manifest
+	if err := checkYAML(data); err != nil {
+		return Manifest{}, fmt.Errorf("%s: %w", ManifestFile, err)
+	}
 	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict(), yaml.DisallowUnknownField()).Decode(&m); err != nil {
 		return Manifest{}, fmt.Errorf("%s: %w", ManifestFile, err)
 	}
@@ -136,119 +168,6 @@ func WriteManifest(dir string, m Manifest) error {
 	return verdict.WriteFile(filepath.Join(dir, ManifestFile), data)
 }
 
-// Validate names the key that is wrong and what it may be.
-func (m Manifest) Validate() error {
-	if m.Schema != Schema {
-		return fmt.Errorf("schema %d: this version reads %d", m.Schema, Schema)
-	}
-	if !nameIsSafe(m.Name) {
-		return fmt.Errorf("name %q: want letters, digits, dot, dash or underscore, as it stands in URLs", m.Name)
-	}
-	if slices.Contains(laterTasks, m.Task) {
-		return fmt.Errorf("task %q is not built yet: this version knows multilabel", m.Task)
-	}
-	if m.Task != "multilabel" {
-		return fmt.Errorf("task %q: want multilabel", m.Task)
-	}
-	for _, validate := range []func() error{m.Input.validate, m.Outputs.validate, m.validateLabels, m.validateGoldens} {
-		if err := validate(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func nameIsSafe(name string) bool {
-	ok := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r)
-	}
-	return name != "" && len(name) <= 100 && name[0] != '.' && strings.IndexFunc(name, func(r rune) bool { return !ok(r) }) < 0
-}
-
-func (in Input) validate() error {
-	switch {
-	case in.Name == "":
-		return fmt.Errorf("input.name is missing: the name of the graph's input")
-	case in.Width < 1 || in.Height < 1:
-		return fmt.Errorf("input %d x %d: width and height are at least 1 pixel", in.Width, in.Height)
-	case in.Channels != 1 && in.Channels != 3:
-		return fmt.Errorf("input.channels %d: want 1 or 3", in.Channels)
-	case in.Decoder == "" || in.Filter == "":
-		return fmt.Errorf("input.decoder and input.filter must be named: pixels depend on them")
-	case in.Resize != "stretch":
-		return fmt.Errorf("input.resize %q: want stretch", in.Resize)
-	case in.Layout != "nchw":
-		return fmt.Errorf("input.layout %q: want nchw", in.Layout)
-	case !finite(in.Scale) || in.Scale == 0:
-		return fmt.Errorf("input.scale %v: want a number other than 0, such as 0.00392156862745098", in.Scale)
-	case len(in.Mean) != in.Channels || len(in.Std) != in.Channels:
-		return fmt.Errorf("input.mean has %d and input.std %d values: want one for each of %d channels", len(in.Mean), len(in.Std), in.Channels)
-	}
-	for i := range in.Mean {
-		if !finite(in.Mean[i]) || !finite(in.Std[i]) || in.Std[i] <= 0 {
-			return fmt.Errorf("input.mean %v, input.std %v: want finite numbers, std above 0", in.Mean, in.Std)
-		}
-	}
-	return nil
-}
-
-func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
-
-func (o Outputs) validate() error {
-	if o.Scores == "" {
-		return fmt.Errorf("outputs.scores is missing: the name of the graph's output that holds the scores")
-	}
-	if !slices.Contains(activations, o.Activation) {
-		return fmt.Errorf("outputs.activation %q: want one of %q", o.Activation, activations)
-	}
-	if o.Activation == "softmax" {
-		return fmt.Errorf("outputs.activation softmax: a multilabel model's labels are independent, want none or sigmoid")
-	}
-	return nil
-}
-
-func (m Manifest) validateLabels() error {
-	if len(m.Labels) == 0 {
-		return fmt.Errorf("labels are missing: one for each score")
-	}
-	seen := map[string]bool{}
-	for i, l := range m.Labels {
-		switch {
-		case l.Name == "" || seen[l.Name]:
-			return fmt.Errorf("labels[%d].name %q: want a name of its own", i, l.Name)
-		case !(l.Threshold >= 0 && l.Threshold <= 1):
-			return fmt.Errorf("threshold %v of label %s: want a number from 0 to 1", l.Threshold, l.Name)
-		case !slices.Contains(Urgencies, l.Urgency):
-			return fmt.Errorf("urgency %q of label %s: want one of %q", l.Urgency, l.Name, Urgencies)
-		}
-		seen[l.Name] = true
-	}
-	return nil
-}
-
-func (m Manifest) validateGoldens() error {
-	if !(m.Tolerance > 0 && m.Tolerance <= 1) {
-		return fmt.Errorf("tolerance %v: want a number above 0, such as 0.0001", m.Tolerance)
-	}
-	if len(m.Goldens) == 0 {
-		return fmt.Errorf("goldens are missing: without pictures whose scores are known nobody can tell that the model is still the same")
-	}
-	seen := map[string]bool{}
-	for _, golden := range m.Goldens {
-		dir, file := path.Split(golden)
-		ext := path.Ext(file)
-		if dir != GoldenDir+"/" || !nameIsSafe(file) || (ext != ".png" && ext != ".jpg") {
-			return fmt.Errorf("golden %q: want %s/<name>.png or .jpg", golden, GoldenDir)
-		}
-		stem := strings.TrimSuffix(golden, ext)
-		if seen[stem] {
-			return fmt.Errorf("golden %q is listed twice", golden)
-		}
-		seen[stem] = true
-	}
-	return nil
-}
-
 // InputFile is the file of a golden's 8-bit pixels: golden/0.input.npy for
 // golden/0.png.
 func InputFile(golden string) string {
@@ -259,6 +178,13 @@ func InputFile(golden string) string {
 func OutputFile(golden string) string {
 	return strings.TrimSuffix(golden, path.Ext(golden)) + ".output.npy"
 }
+
+// TensorInputFile is the file of input i of a golden of the task tensor:
+// golden/0.input.1.npy for golden/0 and 1.
+func TensorInputFile(stem string, i int) string { return fmt.Sprintf("%s.input.%d.npy", stem, i) }
+
+// TensorOutputFile is the file of output i.
+func TensorOutputFile(stem string, i int) string { return fmt.Sprintf("%s.output.%d.npy", stem, i) }
 
 // LabelNames are the names in the order of the scores.
 func (m Manifest) LabelNames() []string {

@@ -15,8 +15,8 @@ import (
 
 // The .npy format, versions 1 and 2 (NumPy Enhancement Proposal 1): magic,
 // version, length of the header, the header as a Python dict, the elements.
-// Only little-endian C order of the two element types that bundles use is
-// read; the rest is refused by name.
+// Only little-endian C order of fixed-size elements is read; the rest is
+// refused by name.
 
 var npyMagic = []byte("\x93NUMPY")
 
@@ -28,15 +28,48 @@ const (
 	npyFloat32 = "<f4"
 )
 
+// npySizes are the element types that are read and the bytes of an element.
+var npySizes = map[string]int{
+	"|b1": 1, "|i1": 1, npyUint8: 1, "<i2": 2, "<u2": 2, "<i4": 4, "<u4": 4, "<i8": 8, "<u8": 8, "<f2": 2, npyFloat32: 4, "<f8": 8,
+}
+
+// ReadArray reads a .npy file of any fixed-size element type: dtype as numpy
+// writes it, such as <f4, |u1 or |b1, and the elements as little-endian bytes in
+// C order.
+func ReadArray(path string) (dtype string, shape []int64, data []byte, err error) {
+	dtype, dims, data, err := readNpy(path, "")
+	if err != nil {
+		return "", nil, nil, err
+	}
+	shape = make([]int64, len(dims))
+	for i, d := range dims {
+		shape[i] = int64(d)
+	}
+	return dtype, shape, data, nil
+}
+
+// WriteArray writes a .npy file of elements as ReadArray gives them.
+func WriteArray(path, dtype string, shape []int64, data []byte) error {
+	size, known := npySizes[dtype]
+	if !known || len(data)%size != 0 {
+		return fmt.Errorf("write %s: %d bytes of the element type %q", path, len(data), dtype)
+	}
+	dims := make([]int, len(shape))
+	for i, d := range shape {
+		dims[i] = int(d)
+	}
+	return writeNpy(path, dtype, dims, len(data)/size, data)
+}
+
 // ReadUint8 reads a .npy file of uint8 in C order.
 func ReadUint8(path string) (shape []int, data []uint8, err error) {
-	shape, body, err := readNpy(path, npyUint8, 1)
+	_, shape, body, err := readNpy(path, npyUint8)
 	return shape, body, err
 }
 
 // ReadFloat32 reads a .npy file of float32 in C order.
 func ReadFloat32(path string) (shape []int, data []float32, err error) {
-	shape, body, err := readNpy(path, npyFloat32, 4)
+	_, shape, body, err := readNpy(path, npyFloat32)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -82,24 +115,33 @@ func writeNpy(path, descr string, shape []int, n int, body []byte) error {
 	return verdict.WriteFile(path, append(out, body...))
 }
 
-func readNpy(path, descr string, size int) (shape []int, body []byte, err error) {
+// readNpy wants the element type; an empty one stands for any of npySizes.
+func readNpy(path, want string) (descr string, shape []int, body []byte, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, nil, err
+		return "", nil, nil, err
 	}
 	header, body, err := splitNpy(data)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
+		return "", nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	shape, err = parseNpyHeader(header, descr)
+	descr, shape, err = parseNpyHeader(header)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
+		return "", nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if want != "" && descr != want {
+		return "", nil, nil, fmt.Errorf("%s: the .npy file holds %q, want %q (numpy: .astype(%s))", path, descr, want,
+			map[string]string{npyUint8: "'uint8'", npyFloat32: "'float32'"}[want])
+	}
+	size, known := npySizes[descr]
+	if !known {
+		return "", nil, nil, fmt.Errorf("%s: the .npy file holds %q, want little-endian numbers or booleans, such as '<f4'", path, descr)
 	}
 	n, err := elements(shape)
 	if err != nil || len(body) != n*size {
-		return nil, nil, fmt.Errorf("%s: %d bytes of elements do not have the shape %v", path, len(body), shape)
+		return "", nil, nil, fmt.Errorf("%s: %d bytes of elements do not have the shape %v", path, len(body), shape)
 	}
-	return shape, body, nil
+	return descr, shape, body, nil
 }
 
 func splitNpy(data []byte) (header string, body []byte, err error) {
@@ -127,30 +169,27 @@ var (
 	npyShape   = regexp.MustCompile(`'shape'\s*:\s*\(([0-9, ]*)\)`)
 )
 
-func parseNpyHeader(header, descr string) ([]int, error) {
+// parseNpyHeader gives the element type as numpy writes it, and the shape.
+func parseNpyHeader(header string) (descr string, shape []int, err error) {
 	d, f, s := npyDescr.FindStringSubmatch(header), npyFortran.FindStringSubmatch(header), npyShape.FindStringSubmatch(header)
 	if d == nil || f == nil || s == nil {
-		return nil, fmt.Errorf("the .npy header cannot be understood: %q", header)
-	}
-	if d[1] != descr {
-		return nil, fmt.Errorf("the .npy file holds %q, want %q (numpy: .astype(%s))", d[1], descr,
-			map[string]string{npyUint8: "'uint8'", npyFloat32: "'float32'"}[descr])
+		return "", nil, fmt.Errorf("the .npy header cannot be understood: %.200q", header)
 	}
 	if f[1] == "True" {
-		return nil, fmt.Errorf("the .npy file is in Fortran order: save numpy.ascontiguousarray of it")
+		return "", nil, fmt.Errorf("the .npy file is in Fortran order: save numpy.ascontiguousarray of it")
 	}
-	shape := []int{}
+	shape = []int{}
 	for _, field := range strings.Split(s[1], ",") {
 		if field = strings.TrimSpace(field); field == "" {
 			continue
 		}
 		n, err := strconv.Atoi(field)
 		if err != nil {
-			return nil, fmt.Errorf("the .npy shape (%s): %w", s[1], err)
+			return "", nil, fmt.Errorf("the .npy shape (%s): %w", s[1], err)
 		}
 		shape = append(shape, n)
 	}
-	return shape, nil
+	return d[1], shape, nil
 }
 
 func elements(shape []int) (int, error) {

@@ -86,11 +86,9 @@ func Manifest() bundle.Manifest {
 			{Name: "Nodule", Threshold: 0.6, Urgency: "urgent"},
 			{Name: "Effusion", Threshold: 0.5, Urgency: "routine"},
 		},
-		Tolerance: 1e-4,
-		Goldens:   []string{"golden/0.png", "golden/1.png"},
-		Provenance: bundle.Provenance{
-			Dataset: "none", RunKey: "test", Trainer: "bundletest", Frameworks: map[string]string{"go": "closed form"},
-		},
+		Tolerance:  1e-4,
+		Goldens:    []string{"golden/0.png", "golden/1.png"},
+		Provenance: provenance(),
 	}
 }
 

@@ -16,6 +16,15 @@ endless.onnx   the same, but its run takes hours where m > 0.9: a loop whose
                count is computed from m
 renamed.onnx   mean.onnx with the output `scores` called `output`
 wide.onnx      mean.onnx for pictures of 9 x 9
+flat.onnx      mean.onnx whose scores have no batch: float32 [2]
+unknown.onnx   mean.onnx with an operator that nobody has
+
+enlarge1.onnx and enlarge3.onnx take `input` float32 [n, c, h, w] with 1 or 3
+channels and give `image` float32 [n, c, 2h, 2w]: every pixel is the mean of the
+3 x 3 pixels around it, 0 outside the picture, repeated 2 x 2.
+
+sums.onnx takes `a` float32 [n, 3] and `b` int64 [n, 3] and gives `sum` float32
+[n, 3], a + b, and `twice` int64 [n, 3], 2 b.
 """
 import numpy as np
 import onnx
@@ -28,7 +37,7 @@ def const(name, value, dtype=np.float32):
     return numpy_helper.from_array(np.asarray(value, dtype=dtype), name)
 
 
-def build(path, side=8, failing=False, endless=False, scores="scores"):
+def build(path, side=8, failing=False, endless=False, scores="scores", flat=False, unknown=False):
     nodes = [
         helper.make_node("ReduceMean", ["input"], ["features4"], axes=[1, 2, 3], keepdims=0),
         helper.make_node("Unsqueeze", ["features4", "one"], ["features"]),
@@ -66,17 +75,47 @@ def build(path, side=8, failing=False, endless=False, scores="scores"):
         ]
         weights += [const("limit", 0.9), const("many", 10**12, np.int64), const("yes", True, np.bool_)]
         logits = "looped"
+    if flat:
+        nodes.append(helper.make_node("ReduceMax", [logits], ["flat"], axes=[0], keepdims=0))
+        logits = "flat"
+    if unknown:
+        nodes.append(helper.make_node("Levitate", [logits], ["levitated"], domain="example.unknown"))
+        logits = "levitated"
     nodes.append(helper.make_node("Sigmoid", [logits], [scores]))
     f = TensorProto.FLOAT
     graph = helper.make_graph(
         nodes, "test", [helper.make_tensor_value_info("input", f, ["n", 1, side, side])],
-        [helper.make_tensor_value_info(scores, f, ["n", 2]),
+        [helper.make_tensor_value_info(scores, f, [2] if flat else ["n", 2]),
          helper.make_tensor_value_info("heatmap", f, ["n", 2, side, side]),
          helper.make_tensor_value_info("features", f, ["n", 1])], weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8,
-                              producer_name="models.py")
-    onnx.checker.check_model(model, full_check=True)
+    save(graph, path, [("example.unknown", 1)] if unknown else [])
+
+
+def save(graph, path, domains=()):
+    opsets = [helper.make_opsetid(*o) for o in [("", 13), *domains]]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="models.py")
+    onnx.checker.check_model(model, full_check=not domains)
     onnx.save(model, path)
+
+
+def enlarge(path, channels):
+    # DepthToSpace in the order CRD takes 4 planes of each channel, one behind the other
+    kernel = np.full((4 * channels, 1, 3, 3), 1 / 9)
+    f = TensorProto.FLOAT
+    save(helper.make_graph(
+        [helper.make_node("Conv", ["input", "kernel"], ["planes"], pads=[1, 1, 1, 1], group=channels),
+         helper.make_node("DepthToSpace", ["planes"], ["image"], blocksize=2, mode="CRD")], "test",
+        [helper.make_tensor_value_info("input", f, ["n", channels, "h", "w"])],
+        [helper.make_tensor_value_info("image", f, ["n", channels, "2h", "2w"])], [const("kernel", kernel)]), path)
+
+
+def sums(path):
+    f, i = TensorProto.FLOAT, TensorProto.INT64
+    save(helper.make_graph(
+        [helper.make_node("Cast", ["b"], ["b_float"], to=f), helper.make_node("Add", ["a", "b_float"], ["sum"]),
+         helper.make_node("Add", ["b", "b"], ["twice"])], "test",
+        [helper.make_tensor_value_info("a", f, ["n", 3]), helper.make_tensor_value_info("b", i, ["n", 3])],
+        [helper.make_tensor_value_info("sum", f, ["n", 3]), helper.make_tensor_value_info("twice", i, ["n", 3])]), path)
 
 
 build("mean.onnx")
@@ -84,3 +123,8 @@ build("failing.onnx", failing=True)
 build("endless.onnx", endless=True)
 build("renamed.onnx", scores="output")
 build("wide.onnx", side=9)
+build("flat.onnx", flat=True)
+build("unknown.onnx", unknown=True)
+enlarge("enlarge1.onnx", 1)
+enlarge("enlarge3.onnx", 3)
+sums("sums.onnx")
