@@ -113,7 +113,7 @@ func TestInspectShowsABundleOrWhyItWouldBeRefused(t *testing.T) {
 		if code != 0 {
 			t.Fatalf("exit code %d: %s", code, out)
 		}
-		for _, want := range []string{digest, "Nodule", "0.6", "urgent", "golden_difference", "go-8x8x1-bilinear-v1"} {
+		for _, want := range []string{digest, "Nodule", "0.6", "urgent", "golden_difference", "go-8x8x1-bilinear-v2"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("no %q in:\n%s", want, out)
 			}

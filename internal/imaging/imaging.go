@@ -3,11 +3,11 @@
 // the one implementation that data set, predict and server share, so that a
 // model meets in production exactly what it was trained on.
 //
-// Resizing is separable convolution with the filter's support widened by the
-// scale (antialiased when shrinking), by golang.org/x/image/draw, in 16 bits,
-// rounded to the nearest of 256 levels. The aspect ratio is not kept: the
+// Resizing is Pillow's method, bit by bit: separable convolution with the
+// filter's support widened by the scale (antialiased when shrinking), first
+// across, then down, 8 bits in between. The aspect ratio is not kept: the
 // picture is stretched to the wanted size. A picture that has the size already
-// is never resampled.
+// is never resampled. Colour planes, PSNR and SSIM serve super-resolution.
 //
 // Refused: formats other than PNG and JPEG, and whatever exceeds the limits,
 // before a pixel of it is decoded. Transparent pixels are laid over black.
@@ -27,10 +27,6 @@ type Spec struct {
 	Filter   string `yaml:"filter" json:"filter"`     // see Filters
 	Decoder  string `yaml:"decoder" json:"decoder"`   // see Decoders
 }
-
-// Filters are the names of the resize filters: bilinear and catmullrom are
-// antialiased, nearest is not.
-var Filters = []string{"bilinear", "catmullrom", "nearest"}
 
 // Decoders are the names of the image decoders. JPEG decoders differ by many
 // levels, so a bundle names the one it was trained with.
@@ -60,10 +56,13 @@ func (s Spec) Validate() error {
 }
 
 // revision changes whenever the same bytes would give other pixels.
-const revision = 1
+const revision = 2
+
+// Size is the bytes of a picture as s wants it.
+func (s Spec) Size() int { return s.Width * s.Height * s.Channels }
 
 // Pipeline is a short stable name of all that turns bytes into pixels, such as
-// go-64x64x1-bilinear-v1. Pixels made under one name are the same everywhere.
+// go-64x64x1-bilinear-v2. Pixels made under one name are the same everywhere.
 func (s Spec) Pipeline() string {
 	return fmt.Sprintf("%s-%dx%dx%d-%s-v%d", s.Decoder, s.Width, s.Height, s.Channels, s.Filter, revision)
 }

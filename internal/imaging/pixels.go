@@ -16,57 +16,21 @@ type Pixels struct {
 	Pix                     []uint8
 }
 
-// pixelsOf copies a picture that has the right size.
-func pixelsOf(img image.Image, channels int) (Pixels, error) {
-	b := img.Bounds()
-	p := Pixels{b.Dx(), b.Dy(), channels, make([]uint8, b.Dx()*b.Dy()*channels)}
-	switch channels {
-	case 1:
-		fillGrey(p, img)
-	case 3:
-		fillColour(p, img)
-	default:
-		return Pixels{}, fmt.Errorf("channels %d: want 1 (grey) or 3 (colour)", channels)
+// check says what keeps p from being a picture of so many channels.
+func (p Pixels) check(channels int) error {
+	if p.Channels != channels {
+		return fmt.Errorf("the picture has %d channels: want %d", p.Channels, channels)
 	}
-	return p, nil
+	if p.Width < 1 || p.Height < 1 || len(p.Pix) != p.Width*p.Height*p.Channels {
+		return fmt.Errorf("%d bytes are not a picture of %d x %d x %d", len(p.Pix), p.Width, p.Height, p.Channels)
+	}
+	return nil
 }
-
-func fillGrey(p Pixels, img image.Image) {
-	b := img.Bounds()
-	if grey, ok := img.(*image.Gray); ok {
-		for y := range p.Height {
-			at := grey.PixOffset(b.Min.X, b.Min.Y+y)
-			copy(p.Pix[y*p.Width:(y+1)*p.Width], grey.Pix[at:])
-		}
-		return
-	}
-	for y := range p.Height {
-		for x := range p.Width {
-			r, _, _, _ := img.At(b.Min.X+x, b.Min.Y+y).RGBA() // r = g = b
-			p.Pix[y*p.Width+x] = eight(r)
-		}
-	}
-}
-
-func fillColour(p Pixels, img image.Image) {
-	b := img.Bounds()
-	at := 0
-	for y := range p.Height {
-		for x := range p.Width {
-			r, g, bl, _ := img.At(b.Min.X+x, b.Min.Y+y).RGBA()
-			p.Pix[at], p.Pix[at+1], p.Pix[at+2] = eight(r), eight(g), eight(bl)
-			at += 3
-		}
-	}
-}
-
-// eight rounds a 16-bit channel to the nearest of 256 levels.
-func eight(v uint32) uint8 { return uint8((v + 128) / 257) }
 
 // PNG encodes the pixels without loss.
 func (p Pixels) PNG() ([]byte, error) {
-	if len(p.Pix) != p.Width*p.Height*p.Channels {
-		return nil, fmt.Errorf("%d bytes are not a picture of %d x %d x %d", len(p.Pix), p.Width, p.Height, p.Channels)
+	if err := p.check(p.Channels); err != nil {
+		return nil, err
 	}
 	bounds := image.Rect(0, 0, p.Width, p.Height)
 	var img image.Image
@@ -102,9 +66,9 @@ func FromPNG(data []byte) (Pixels, error) {
 	}
 	switch img.ColorModel() {
 	case color.GrayModel:
-		return pixelsOf(img, 1)
+		return PixelsOf(img, 1)
 	case color.RGBAModel, color.NRGBAModel:
-		return pixelsOf(img, 3)
+		return PixelsOf(img, 3)
 	}
 	return Pixels{}, refuse(Unsupported, nil, "a preprocessed picture has 8 bits in 1 or 3 channels: this PNG was not written by penstock dataset")
 }

@@ -3,89 +3,151 @@ package imaging
 import (
 	"fmt"
 	"image"
-	"image/color"
-
-	"golang.org/x/image/draw"
+	"sync"
 )
 
 // Resize brings img to the size and channels of s, stretched, in 8 bits.
 func Resize(img image.Image, s Spec) (Pixels, error) {
-	scaler, err := scalerOf(s.Filter)
-	if err != nil {
+	if err := s.Validate(); err != nil {
+		return Pixels{}, fmt.Errorf("image spec: %w", err)
+	}
+	p := Pixels{s.Width, s.Height, s.Channels, make([]uint8, s.Size())}
+	return p, ResizeInto(p.Pix, img, s)
+}
+
+// ResizeInto is Resize into a buffer of s.Size() bytes that the caller has. It
+// allocates nothing that grows with the picture.
+func ResizeInto(dst []uint8, img image.Image, s Spec) error {
+	if err := s.Validate(); err != nil {
+		return fmt.Errorf("image spec: %w", err)
+	}
+	return resample(dst, rowsOf(img, s.Channels), s.Width, s.Height, s.Filter)
+}
+
+// Resize brings the picture to another size, stretched. The filter is one of
+// Filters.
+func (p Pixels) Resize(width, height int, filter string) (Pixels, error) {
+	if err := p.check(p.Channels); err != nil {
 		return Pixels{}, err
 	}
-	if s.Channels == 1 {
-		img = Grey(img)
+	if width < 1 || height < 1 {
+		return Pixels{}, fmt.Errorf("a picture cannot become one of %d x %d pixels", width, height)
 	}
-	if b := img.Bounds(); b.Dx() == s.Width && b.Dy() == s.Height {
-		return pixelsOf(img, s.Channels)
-	}
-	// 16 bits a channel in between: x/image truncates when it stores 8.
-	scaled := image.NewRGBA64(image.Rect(0, 0, s.Width, s.Height))
-	scaler.Scale(scaled, scaled.Bounds(), img, img.Bounds(), draw.Src, nil)
-	return pixelsOf(scaled, s.Channels)
+	out := Pixels{width, height, p.Channels, make([]uint8, width*height*p.Channels)}
+	return out, resample(out.Pix, p.rows(), width, height, filter)
 }
 
-func scalerOf(filter string) (draw.Scaler, error) {
-	switch filter {
-	case "bilinear":
-		return draw.BiLinear, nil
-	case "catmullrom":
-		return draw.CatmullRom, nil
-	case "nearest":
-		return draw.NearestNeighbor, nil
-	}
-	return nil, fmt.Errorf("filter %q: want one of %q", filter, Filters)
-}
-
-// Grey converts to 8-bit grey: luma of ITU-R BT.601 (0.299 R + 0.587 G +
-// 0.114 B), over black where the picture is transparent. A colour file that
-// holds grey (R = G = B, opaque) keeps its levels exactly. It is the only grey
-// conversion there is.
-func Grey(img image.Image) *image.Gray {
-	if grey, ok := img.(*image.Gray); ok {
-		return grey
-	}
+// PixelsOf copies a picture in 8 bits and 1 channel (its luma) or 3, in its own
+// size.
+func PixelsOf(img image.Image, channels int) (Pixels, error) {
 	b := img.Bounds()
-	grey := image.NewGray(image.Rect(0, 0, b.Dx(), b.Dy()))
-	for y := range b.Dy() {
-		row := grey.Pix[y*grey.Stride : y*grey.Stride+b.Dx()]
-		greyRow(row, img, b.Min.X, b.Min.Y+y)
-	}
-	return grey
+	p := Pixels{b.Dx(), b.Dy(), channels, make([]uint8, b.Dx()*b.Dy()*max(0, channels))}
+	return p, resample(p.Pix, rowsOf(img, channels), p.Width, p.Height, nearest)
 }
 
-// greyRow has short ways for the types that radiographs come in. They give what
-// the last one gives, except that a colour JPEG's own luma is taken as it is
-// instead of going to RGB and back.
-func greyRow(row []uint8, img image.Image, x0, y int) {
-	switch img := img.(type) {
-	case *image.YCbCr:
-		at := img.YOffset(x0, y)
-		copy(row, img.Y[at:at+len(row)])
-	case *image.Gray16:
-		for i := range row {
-			row[i] = img.Pix[img.PixOffset(x0+i, y)]
-		}
-	case *image.NRGBA:
-		for i := range row {
-			p := img.Pix[img.PixOffset(x0+i, y):]
-			row[i] = luma(color.NRGBA{R: p[0], G: p[1], B: p[2], A: p[3]}.RGBA())
-		}
-	case *image.RGBA:
-		for i := range row {
-			p := img.Pix[img.PixOffset(x0+i, y):]
-			row[i] = luma(color.RGBA{R: p[0], G: p[1], B: p[2], A: p[3]}.RGBA())
-		}
-	default:
-		for i := range row {
-			row[i] = luma(img.At(x0+i, y).RGBA())
-		}
+// resample resizes in two passes, first across, then down, with the result of
+// the first in 8 bits, as Pillow does; bit by bit the same where the filter's
+// weights are. Of the first pass only the rows that the second needs at a time
+// are kept.
+func resample(dst []uint8, src rows, width, height int, filter string) error {
+	if src.channels != 1 && src.channels != 3 {
+		return fmt.Errorf("channels %d: want 1 (grey) or 3 (colour)", src.channels)
 	}
+	if src.w < 1 || src.h < 1 || width < 1 || height < 1 {
+		return fmt.Errorf("a picture of %d x %d pixels cannot become one of %d x %d", src.w, src.h, width, height)
+	}
+	if want := width * height * src.channels; len(dst) != want {
+		return fmt.Errorf("the buffer has %d bytes: want %d for %d x %d x %d", len(dst), want, width, height, src.channels)
+	}
+	across, err := tapsFor(filter, src.w, width)
+	if err != nil {
+		return err
+	}
+	down, err := tapsFor(filter, src.h, height)
+	if err != nil {
+		return err
+	}
+	s := scratches.Get().(*scratch)
+	defer s.release()
+	s.prepare(src, across, down)
+	n := width * src.channels
+	for y := range height {
+		first, weights := down.of(y)
+		s.require(first, first+len(weights))
+		s.column(dst[y*n:(y+1)*n], first, weights)
+	}
+	return nil
 }
 
-// luma takes alpha-premultiplied 16-bit channels and gives 8 bits, as Go's
-// color.GrayModel does.
-func luma(r, g, b, _ uint32) uint8 {
-	return uint8((19595*r + 38470*g + 7471*b + 1<<15) >> 24)
+// scratch is what one resize works with. All of it grows with the sides of a
+// picture, not with its area, unless the picture is shrunk to a few rows.
+type scratch struct {
+	src    rows
+	across *taps
+	copied bool // across changes nothing
+
+	a, b   []uint8  // two rows of the source
+	packed []uint64 // both of them, see pack
+	ring   []uint8  // rows of the first pass; row y stands at y modulo depth
+	n      int      // bytes of a row in it
+	depth  int
+	made   int // rows before this one have been made, as far as they are needed
+	sums   []int32
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+func (s *scratch) prepare(src rows, across, down *taps) {
+	s.src, s.across, s.copied = src, across, across.identity(src.w)
+	s.n = len(across.start) * src.channels
+	s.depth = down.most + 1 // rows are made by two
+	s.made = 0
+	s.a, s.b = sized(s.a, src.w*src.channels), sized(s.b, src.w*src.channels)
+	s.packed = sized(s.packed, src.w*src.channels)
+	s.ring = sized(s.ring, s.n*s.depth)
+	s.sums = sized(s.sums, s.n)
+}
+
+// release gives the scratch back, without a hold on the picture.
+func (s *scratch) release() {
+	s.src, s.across = rows{}, nil
+	scratches.Put(s)
+}
+
+// sized gives a slice of n with whatever was in it.
+func sized[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	return s[:n]
+}
+
+func (s *scratch) row(y int) []uint8 {
+	at := y % s.depth * s.n
+	return s.ring[at : at+s.n]
+}
+
+// require makes the rows from first up to end that are not made yet.
+func (s *scratch) require(first, end int) {
+	for s.made = max(s.made, first); s.made < end; {
+		y := s.made
+		if s.copied {
+			copy(s.row(y), s.src.read(s.a, y))
+			s.made++
+			continue
+		}
+		two := y+1 < s.src.h
+		a, b := s.src.read(s.a, y), []uint8(nil)
+		toA, toB := s.row(y), s.row(y)
+		if b = a; two {
+			b, toB = s.src.read(s.b, y+1), s.row(y+1)
+		}
+		pack(s.packed, a, b)
+		if s.src.channels == 1 {
+			across1(toA, toB, s.packed, s.across)
+		} else {
+			across3(toA, toB, s.packed, s.across)
+		}
+		s.made += 2
+	}
 }

@@ -1,12 +1,14 @@
-"""Makes the golden vectors of resize_test.go with Pillow: run it beside itself.
+"""Makes pillow.zip, the golden vectors of the package's tests, with Pillow.
 
     python3 -m pip install pillow==13.0.0 && python3 pillow.py
 
-A grey and a colour picture of smooth shapes, edges and noise, and what
-Pillow's antialiased filters make of them. Magnified by the cubic filter they
-are not comparable: Pillow clips the overshoot between its two passes.
+A grey and a colour picture of smooth shapes, edges and noise, of odd sides; what
+each of Pillow's filters makes of them, larger, smaller and along one axis only;
+and the planes of the colour picture by convert("YCbCr").
 """
+import io
 import random
+import zipfile
 from PIL import Image
 
 W, H = 61, 47
@@ -20,14 +22,27 @@ def grey(x, y):
 
 source = Image.new("L", (W, H))
 source.putdata([grey(x, y) for y in range(H) for x in range(W)])
-source.save("grey.png")
 colour = Image.merge("RGB", (source, source.transpose(Image.FLIP_LEFT_RIGHT), source.transpose(Image.FLIP_TOP_BOTTOM)))
+source.save("grey.png")
 colour.save("colour.png")
 
-FILTERS = {"bilinear": Image.BILINEAR, "catmullrom": Image.BICUBIC}
-for size in ((16, 12), (100, 90)):
+FILTERS = {
+    "bilinear": Image.BILINEAR, "box": Image.BOX, "catmullrom": Image.BICUBIC,
+    "lanczos": Image.LANCZOS, "nearest": Image.NEAREST,
+}
+SIZES = [(16, 12), (100, 90), (61, 20), (23, 47), (7, 131), (122, 94), (13, 3), (1, 1)]
+
+with zipfile.ZipFile("pillow.zip", "w") as out:
+
+    def keep(name, image):
+        data = io.BytesIO()
+        image.save(data, "PNG")
+        out.writestr(zipfile.ZipInfo(name), data.getvalue())
+
     for name, method in FILTERS.items():
-        if name == "catmullrom" and size[0] > W:
-            continue
         for picture, image in (("grey", source), ("colour", colour)):
-            image.resize(size, method).save(f"{picture}-{size[0]}x{size[1]}-{name}.png")
+            for w, h in SIZES:
+                keep(f"resize/{picture}/{name}/{w}x{h}.png", image.resize((w, h), method))
+    for name, plane in zip(("y", "cb", "cr"), colour.convert("YCbCr").split()):
+        keep(f"planes/{name}.png", plane)
+    keep("planes/rgb.png", Image.merge("YCbCr", colour.convert("YCbCr").split()).convert("RGB"))

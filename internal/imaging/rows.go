@@ -1,0 +1,163 @@
+package imaging
+
+import (
+	"image"
+	"image/color"
+)
+
+// rows gives a picture row by row in 8 bits of 1 or 3 channels, whatever type
+// it was decoded to, so that no second copy of the picture is made.
+type rows struct {
+	w, h, channels int
+	// read gives row y, counted from 0: w*channels bytes, in dst or in the
+	// picture itself; valid until dst is used again.
+	read func(dst []uint8, y int) []uint8
+}
+
+// rowsOf has short ways for the types that the decoders give; they give what
+// the last one gives, except that a grey model takes a colour JPEG's own luma
+// instead of going to RGB and back.
+func rowsOf(img image.Image, channels int) rows {
+	b := img.Bounds()
+	r := rows{w: b.Dx(), h: b.Dy(), channels: channels}
+	if channels == 1 {
+		r.read = greyRows(img, b)
+	} else {
+		r.read = colourRows(img, b)
+	}
+	return r
+}
+
+// rows gives pixels as they are.
+func (p Pixels) rows() rows {
+	n := p.Width * p.Channels
+	return rows{p.Width, p.Height, p.Channels, func(_ []uint8, y int) []uint8 { return p.Pix[y*n : (y+1)*n] }}
+}
+
+func greyRows(img image.Image, b image.Rectangle) func(dst []uint8, y int) []uint8 {
+	switch img := img.(type) {
+	case *image.Gray:
+		return func(_ []uint8, y int) []uint8 {
+			at := img.PixOffset(b.Min.X, b.Min.Y+y)
+			return img.Pix[at : at+b.Dx()]
+		}
+	case *image.YCbCr:
+		return func(_ []uint8, y int) []uint8 {
+			at := img.YOffset(b.Min.X, b.Min.Y+y)
+			return img.Y[at : at+b.Dx()]
+		}
+	case *image.Gray16:
+		return func(dst []uint8, y int) []uint8 {
+			at := img.PixOffset(b.Min.X, b.Min.Y+y)
+			for x := range dst {
+				p := img.Pix[at+2*x : at+2*x+2]
+				dst[x] = eight(uint32(p[0])<<8 | uint32(p[1]))
+			}
+			return dst
+		}
+	case *image.Paletted:
+		var table [256]uint8
+		for i, c := range img.Palette {
+			table[i] = luma(over(c))
+		}
+		return func(dst []uint8, y int) []uint8 {
+			at := img.PixOffset(b.Min.X, b.Min.Y+y)
+			for x, i := range img.Pix[at : at+b.Dx()] {
+				dst[x] = table[i]
+			}
+			return dst
+		}
+	}
+	colours, scratch := colourRows(img, b), make([]uint8, 3*b.Dx())
+	return func(dst []uint8, y int) []uint8 {
+		row := colours(scratch, y)
+		for x := range dst {
+			p := row[3*x : 3*x+3 : 3*x+3]
+			dst[x] = luma(p[0], p[1], p[2])
+		}
+		return dst
+	}
+}
+
+func colourRows(img image.Image, b image.Rectangle) func(dst []uint8, y int) []uint8 {
+	switch img := img.(type) {
+	case *image.Gray:
+		return func(dst []uint8, y int) []uint8 {
+			at := img.PixOffset(b.Min.X, b.Min.Y+y)
+			for x, v := range img.Pix[at : at+b.Dx()] {
+				dst[3*x], dst[3*x+1], dst[3*x+2] = v, v, v
+			}
+			return dst
+		}
+	case *image.YCbCr:
+		return func(dst []uint8, y int) []uint8 {
+			luma := img.Y[img.YOffset(b.Min.X, b.Min.Y+y):]
+			for x := range b.Dx() {
+				at := img.COffset(b.Min.X+x, b.Min.Y+y)
+				dst[3*x], dst[3*x+1], dst[3*x+2] = color.YCbCrToRGB(luma[x], img.Cb[at], img.Cr[at])
+			}
+			return dst
+		}
+	case *image.NRGBA:
+		return func(dst []uint8, y int) []uint8 {
+			at := img.PixOffset(b.Min.X, b.Min.Y+y)
+			for x := range b.Dx() {
+				p := img.Pix[at+4*x : at+4*x+4 : at+4*x+4]
+				dst[3*x], dst[3*x+1], dst[3*x+2] = overBlack(p[0], p[3]), overBlack(p[1], p[3]), overBlack(p[2], p[3])
+			}
+			return dst
+		}
+	case *image.RGBA:
+		return func(dst []uint8, y int) []uint8 {
+			at := img.PixOffset(b.Min.X, b.Min.Y+y)
+			for x := range b.Dx() {
+				copy(dst[3*x:3*x+3], img.Pix[at+4*x:])
+			}
+			return dst
+		}
+	case *image.Paletted:
+		var table [256][3]uint8
+		for i, c := range img.Palette {
+			table[i][0], table[i][1], table[i][2] = over(c)
+		}
+		return func(dst []uint8, y int) []uint8 {
+			at := img.PixOffset(b.Min.X, b.Min.Y+y)
+			for x, i := range img.Pix[at : at+b.Dx()] {
+				copy(dst[3*x:3*x+3], table[i][:])
+			}
+			return dst
+		}
+	}
+	return func(dst []uint8, y int) []uint8 {
+		for x := range b.Dx() {
+			dst[3*x], dst[3*x+1], dst[3*x+2] = over(img.At(b.Min.X+x, b.Min.Y+y))
+		}
+		return dst
+	}
+}
+
+// over lays a colour over black and rounds it to 8 bits.
+func over(c color.Color) (r, g, b uint8) {
+	if c, ok := c.(color.NRGBA); ok {
+		return overBlack(c.R, c.A), overBlack(c.G, c.A), overBlack(c.B, c.A)
+	}
+	wideR, wideG, wideB, _ := c.RGBA()
+	return eight(wideR), eight(wideG), eight(wideB)
+}
+
+// overBlack is v*alpha/255, rounded to the nearest level.
+func overBlack(v, alpha uint8) uint8 {
+	if alpha == 255 {
+		return v
+	}
+	return uint8((uint32(v)*uint32(alpha) + 127) / 255)
+}
+
+// eight rounds a 16-bit channel to the nearest of 256 levels.
+func eight(v uint32) uint8 { return uint8((v + 128) / 257) }
+
+// luma is that of ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B, in the weights of
+// Pillow's convert("L"). Grey (R = G = B) keeps its level.
+func luma(r, g, b uint8) uint8 {
+	return uint8((19595*uint32(r) + 38470*uint32(g) + 7471*uint32(b) + 1<<15) >> 16)
+}
