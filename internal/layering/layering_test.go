@@ -67,14 +67,18 @@ var table = map[string][]string{
 
 	// The server: toolkit and server meet on the wire, in the bundle and in the
 	// predictions file.
-	"serve/buffers":   {},
-	"serve/model":     {"internal/bundle", "internal/imaging", "internal/oip", "serve/buffers", "serve/batch"},
-	"serve/admission": {},
-	"serve/metrics":   {},
-	"serve/service":   {"internal/bundle", "internal/imaging", "internal/oip", "serve/*"},
-	"serve/host":      {"internal/bundle", "serve/model"},
-	"serve/api":       {"internal/imaging", "internal/oip", "serve/host", "serve/metrics", "serve/model"},
-	"serve/admin":     {"internal/bundle", "internal/oip", "serve/host"},
+	"serve/buffers":      {},
+	"serve/model":        {"internal/bundle", "internal/imaging", "internal/oip", "serve/buffers", "serve/batch"},
+	"serve/admission":    {},
+	"serve/remote":       {},
+	"serve/metrics":      {},
+	"serve/graph":        {"internal/oip", "serve/graph/onnxpb"},
+	"serve/graph/onnxpb": {},
+	"serve/explain":      {"internal/imaging"},
+	"serve/service":      {"internal/bundle", "internal/imaging", "internal/oip", "serve/*"},
+	"serve/host":         {"internal/bundle", "serve/model"},
+	"serve/api":          {"internal/imaging", "internal/oip", "serve/host", "serve/metrics", "serve/model"},
+	"serve/admin":        {"internal/bundle", "internal/oip", "serve/host"},
 
 	// The laptop: only penstock-dev and tests.
 	"internal/dev/actrun":      {"internal/dev/process"},
