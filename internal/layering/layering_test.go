@@ -71,6 +71,7 @@ var table = map[string][]string{
 	"serve/model":        {"internal/bundle", "internal/imaging", "internal/oip", "serve/buffers", "serve/batch"},
 	"serve/admission":    {},
 	"serve/remote":       {},
+	"serve/access":       {"internal/oip"},
 	"serve/metrics":      {},
 	"serve/graph":        {"internal/oip", "serve/graph/onnxpb"},
 	"serve/graph/onnxpb": {},

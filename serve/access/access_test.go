@@ -1,0 +1,240 @@
+package access
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	oldToken = "0123456789abcdef-old"
+	newToken = "0123456789abcdef-new"
+)
+
+func tokens(t *testing.T, text string) Tokens {
+	t.Helper()
+	parsed, err := ParseTokens(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}
+
+func TestTokensThatCannotProtectAreRefusedAndNotRepeated(t *testing.T) {
+	for _, text := range []string{"short", "0123456789abcdef,", ",0123456789abcdef", "0123456789abcdef,short", "0123456789 abcdef", "0123456789abcdef\u00e9"} {
+		_, err := ParseTokens(text)
+		if err == nil || strings.Contains(err.Error(), "short") || strings.Contains(err.Error(), "abcdef") || !strings.Contains(err.Error(), Variable) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if tokens(t, " ").Needed() || !tokens(t, oldToken).Needed() {
+		t.Error("no token is needed, or one is not")
+	}
+}
+
+func TestARequestNeedsOneOfTheTokensExceptForHealth(t *testing.T) {
+	reached := 0
+	next := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached++ })
+	h := tokens(t, oldToken+", "+newToken).Handler(next, "/")
+	ask := func(path, authorization string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest("GET", path, nil)
+		if authorization != "" {
+			r.Header.Set("Authorization", authorization)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w
+	}
+	for _, c := range []struct {
+		path, authorization string
+		code                int
+	}{
+		{"/v2", "Bearer " + oldToken, 200},
+		{"/v2", "bearer " + newToken, 200},
+		{"/v2", "Bearer  " + newToken, 200},
+		{"/", "", 200},
+		{"/v2/health/live", "", 200},
+		{"/v2/health/ready", "", 200},
+		{"/v2", "", 401},
+		{"/v2", "Bearer", 401},
+		{"/v2", "Bearer " + oldToken + "x", 401},
+		{"/v2", "Bearer " + oldToken + "," + newToken, 401},
+		{"/v2", "Basic " + oldToken, 401},
+		{"/v2", oldToken, 401},
+		{"/v2?access_token=" + oldToken, "", 401},
+		{"/v2/health/live/..", "", 401},
+		{"/v2/health/", "", 401},
+		{"/page", "", 401},
+	} {
+		before := reached
+		w := ask(c.path, c.authorization)
+		if w.Code != c.code || (reached > before) != (c.code == 200) {
+			t.Errorf("%s with %q: %d", c.path, c.authorization, w.Code)
+		}
+		if c.code == 401 && (w.Header().Get("WWW-Authenticate") == "" || !strings.Contains(w.Body.String(), `{"error":"the token is missing`)) {
+			t.Errorf("%v %s", w.Header(), w.Body)
+		}
+	}
+	h = tokens(t, "").Handler(next)
+	if w := ask("/v2", ""); w.Code != 200 {
+		t.Errorf("no token is needed: %d", w.Code)
+	}
+}
+
+// The health service has methods of both kinds; its List is not among the open
+// ones.
+func TestGRPCNeedsATokenExceptForHealth(t *testing.T) {
+	valid := tokens(t, oldToken)
+	server := grpc.NewServer(grpc.UnaryInterceptor(valid.Unary()), grpc.StreamInterceptor(valid.Stream()))
+	healthpb.RegisterHealthServer(server, health.NewServer())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go server.Serve(l)
+	defer server.Stop()
+	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	client := healthpb.NewHealthClient(conn)
+	if _, err := client.Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil {
+		t.Errorf("health: %v", err)
+	}
+	watch, err := client.Watch(t.Context(), &healthpb.HealthCheckRequest{})
+	if err == nil {
+		_, err = watch.Recv()
+	}
+	if err != nil {
+		t.Errorf("watching health: %v", err)
+	}
+	if _, err := client.List(t.Context(), &healthpb.HealthListRequest{}); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("without a token: %v", err)
+	}
+	for authorization, code := range map[string]codes.Code{"Bearer " + oldToken: codes.OK, "Bearer " + newToken: codes.Unauthenticated} {
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", authorization)
+		if _, err := client.List(ctx, &healthpb.HealthListRequest{}); status.Code(err) != code {
+			t.Errorf("%s: %v, want %s", authorization, err, code)
+		}
+	}
+	info := &grpc.StreamServerInfo{FullMethod: "/inference.GRPCInferenceService/ModelStreamInfer"}
+	if err := valid.Stream()(nil, stream{}, info, nil); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("a stream without a token: %v", err)
+	}
+}
+
+type stream struct{ grpc.ServerStream }
+
+func (stream) Context() context.Context { return context.Background() }
+
+// write makes a self-signed certificate with a serial number of its own.
+func write(t *testing.T, certFile, keyFile string, serial int64) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: keyDER}} {
+		if name == "" {
+			continue
+		}
+		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// the file's time is the disk's, whose clock is coarse
+		if err := os.Chtimes(name, time.Time{}, time.Unix(serial, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestANewCertificateIsUsedAndABrokenOneIsNot(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	synctest.Test(t, func(t *testing.T) {
+		var told bytes.Buffer
+		log := slog.New(slog.NewTextHandler(&told, nil))
+		if _, err := LoadCertificate(cert, key, log); err == nil || !strings.Contains(err.Error(), "cert.pem") || !strings.Contains(err.Error(), "key.pem") {
+			t.Errorf("no files: %v", err)
+		}
+		write(t, cert, key, 1)
+		c, err := LoadCertificate(cert, key, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := func(serial int64, when string) {
+			t.Helper()
+			got, err := c.Config().GetCertificate(&tls.ClientHelloInfo{})
+			if err != nil || got.Leaf.SerialNumber.Int64() != serial {
+				t.Errorf("%s: number %v, %v, want %d", when, got.Leaf.SerialNumber, err, serial)
+			}
+		}
+		want(1, "at the start")
+		write(t, cert, key, 2)
+		want(1, "before the next look")
+		time.Sleep(checkTerm)
+		want(2, "after the next look")
+		write(t, cert, "", 3) // without its key
+		for range 3 {
+			time.Sleep(checkTerm)
+			want(2, "with half a pair")
+		}
+		if n := strings.Count(told.String(), "not used"); n != 1 {
+			t.Errorf("told %d times:\n%s", n, &told)
+		}
+		if err := os.Remove(key); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(checkTerm)
+		want(2, "without a key")
+		write(t, cert, key, 4)
+		time.Sleep(checkTerm)
+		want(4, "with the whole pair")
+	})
+	if _, err := LoadCertificate(cert, cert, slog.Default()); err == nil {
+		t.Error("a certificate without a key is taken")
+	}
+}
+
+func TestATokenIsFoundAtEveryPlace(t *testing.T) {
+	three := tokens(t, strings.Join([]string{oldToken, newToken, "0123456789abcdef-third"}, ","))
+	for _, token := range []string{oldToken, newToken, "0123456789abcdef-third"} {
+		if !three.valid("Bearer " + token) {
+			t.Errorf("%s is refused", token)
+		}
+	}
+}
