@@ -24,16 +24,17 @@ const module = "github.com/penstock-ml/penstock/"
 // row here and in ARCHITECTURE.md.
 var table = map[string][]string{
 	// What several stand on.
-	"internal/verdict":     {},
-	"internal/action":      {},
-	"internal/admission":   {},
-	"internal/bundle":      {},
-	"internal/imaging":     {},
-	"internal/journal":     {},
-	"internal/oip":         {},
-	"internal/openloop":    {},
-	"internal/predictions": {},
-	"internal/stat":        {},
+	"internal/verdict":         {},
+	"internal/action":          {},
+	"internal/admission":       {},
+	"internal/bundle":          {},
+	"internal/imaging":         {},
+	"internal/journal":         {},
+	"internal/oip":             {},
+	"internal/oip/inferencepb": {},
+	"internal/openloop":        {},
+	"internal/predictions":     {},
+	"internal/stat":            {},
 
 	// The stages, in the order of the loop.
 	"internal/line/intake":     {"internal/journal"},
@@ -112,6 +113,7 @@ var table = map[string][]string{
 	"tests/audit":     {},
 	"tests/bench":     {},
 	"tests/loop":      {},
+	"tests/oip":       {},
 	"tests/workflows": {},
 	"tests/xray":      {},
 }

@@ -71,8 +71,9 @@ type Input struct {
 
 // Requested names an output that the caller wants.
 type Requested struct {
-	Name       string          `json:"name"`
-	Parameters json.RawMessage `json:"parameters,omitempty"`
+	Name       string         `json:"name"`
+	Binary     bool           `json:"-"` // as bytes behind the JSON
+	Parameters map[string]any `json:"parameters,omitempty"`
 }
 
 // InferResponse is the answer of POST /v2/models/M/infer.

@@ -1,0 +1,219 @@
+package oip
+
+import (
+	"encoding/binary"
+	"io"
+	"strconv"
+)
+
+// Request is the body of POST /v2/models/M/infer, its tensors as bytes.
+type Request struct {
+	ID            string
+	Parameters    map[string]any // string, int64, uint64, float64, bool
+	Inputs        []Tensor
+	Outputs       []Requested // none: all
+	BinaryOutputs bool        // how outputs travel about which nothing is said
+}
+
+// Binary tells whether the output of this name is to travel as bytes behind the
+// JSON.
+func (r Request) Binary(output string) bool {
+	for _, o := range r.Outputs {
+		if o.Name == output {
+			return o.Binary
+		}
+	}
+	return r.BinaryOutputs
+}
+
+// Response is the body of its answer.
+type Response struct {
+	ID         string
+	Model      string
+	Version    string
+	Parameters map[string]any
+	Outputs    []Tensor
+}
+
+// ReadRequest reads an inference request: JSON, or where headerLength (the
+// header Inference-Header-Content-Length) is not -1, so many bytes of JSON and
+// then the tensors' bytes, which are read to where they stay. contentLength is
+// -1 where it is not known. Errors that are the sender's are *BadRequest;
+// others are the reader's own.
+//
+// Refused: what breaks a limit; fields that come twice, two inputs of a name;
+// data whose nesting, number or kind contradicts shape and datatype; data
+// beside binary_data_size; sizes that disagree; shared memory and
+// classification, which this server does not have. Fields that the protocol
+// does not know are skipped.
+func ReadRequest(body io.Reader, contentLength int64, headerLength int, l Limits, alloc Alloc) (Request, error) {
+	d := &decoder{limits: l, alloc: alloc, left: l.Elements}
+	err := d.read(body, contentLength, headerLength, d.request)
+	return Request{d.id, d.parameters, d.tensors, d.requested, d.binary}, err
+}
+
+// ReadResponse reads the answer to an inference request as ReadRequest reads a
+// request. Dimensions of 0 are allowed.
+func ReadResponse(body io.Reader, contentLength int64, headerLength int, l Limits, alloc Alloc) (Response, error) {
+	d := &decoder{limits: l, alloc: alloc, left: l.Elements, response: true}
+	err := d.read(body, contentLength, headerLength, d.answer)
+	return Response{d.id, d.model, d.version, d.parameters, d.tensors}, err
+}
+
+// decoder is one body under way.
+type decoder struct {
+	scanner
+	limits   Limits
+	alloc    Alloc
+	left     int // elements that may still come
+	behind   int // bytes that may still come behind the JSON; -1: it is all there is
+	response bool
+
+	id, model, version string
+	parameters         map[string]any
+	tensors            []Tensor
+	counts             []int // elements of each tensor
+	sizes              []int // bytes of each behind the JSON; -1: it has data
+	requested          []Requested
+	binary             bool
+}
+
+func (d *decoder) read(body io.Reader, contentLength int64, headerLength int, object func() error) error {
+	if d.alloc == nil {
+		d.alloc = func(n int) []byte { return make([]byte, n) }
+	}
+	if contentLength > d.limits.Bytes {
+		return tooLarge(d.limits.Bytes)
+	}
+	var err error
+	if headerLength < 0 {
+		d.behind = -1
+		d.text, err = readAll(body, contentLength, d.limits.Bytes, d.alloc)
+	} else {
+		d.text, err = d.header(body, contentLength, headerLength)
+	}
+	if err != nil {
+		return err
+	}
+	d.depth = d.limits.Depth
+	if err := object(); err != nil {
+		return err
+	}
+	if d.peek(); d.at != len(d.text) {
+		return d.fail("the JSON goes on after its object: %s", d.here())
+	}
+	if headerLength < 0 {
+		return nil
+	}
+	if contentLength >= 0 && d.behind > 0 {
+		return bad("the tensors' binary_data_size leave %d bytes of the body over: the sizes disagree", d.behind)
+	}
+	return d.readTensors(body)
+}
+
+// header reads the JSON in front of binary tensors.
+func (d *decoder) header(body io.Reader, contentLength int64, n int) ([]byte, error) {
+	switch {
+	case n == 0:
+		return nil, bad("Inference-Header-Content-Length is 0: a body without JSON is not understood, describe the tensor")
+	case n > d.limits.Header:
+		return nil, bad("Inference-Header-Content-Length is %d, at most %d is taken", n, d.limits.Header)
+	case contentLength >= 0 && int64(n) > contentLength:
+		return nil, bad("Inference-Header-Content-Length is %d, but the body has %d bytes", n, contentLength)
+	}
+	d.behind = int(d.limits.Bytes) - n
+	if contentLength >= 0 {
+		d.behind = int(contentLength) - n
+	}
+	return readFull(body, n, "the JSON that Inference-Header-Content-Length announces", d.alloc)
+}
+
+// readTensors reads what stands behind the JSON.
+func (d *decoder) readTensors(body io.Reader) error {
+	for i, size := range d.sizes {
+		if size < 0 {
+			continue
+		}
+		t := &d.tensors[i]
+		var err error
+		if t.Data, err = readFull(body, size, strconv.Quote(t.Name), d.alloc); err != nil {
+			return err
+		}
+		if t.Datatype == BYTES {
+			if err := checkTexts(*t, d.counts[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return readEnd(body)
+}
+
+// checkTexts walks the elements of BYTES by their lengths.
+func checkTexts(t Tensor, n int) error {
+	rest := t.Data
+	for i := range n {
+		if len(rest) < 4 || uint64(len(rest)-4) < uint64(binary.LittleEndian.Uint32(rest)) {
+			return bad("%q: element %d of %d goes beyond its %d bytes", t.Name, i, n, len(t.Data))
+		}
+		rest = rest[4+binary.LittleEndian.Uint32(rest):]
+	}
+	if len(rest) > 0 {
+		return bad("%q: %d bytes follow its %d elements", t.Name, len(rest), n)
+	}
+	return nil
+}
+
+func (d *decoder) request() error {
+	var asked []*bool // of each output: whether it is to be binary, nil where nothing is said
+	err := d.object("the request", func(key string) (err error) {
+		switch key {
+		case "id":
+			d.id, err = d.string("id")
+		case "parameters":
+			d.parameters, err = d.values("parameters")
+		case "inputs":
+			err = d.array("inputs", d.limits.Tensors, d.tensor)
+		case "outputs":
+			err = d.array("outputs", d.limits.Tensors, func() error {
+				binary, err := d.output()
+				asked = append(asked, binary)
+				return err
+			})
+		default:
+			err = d.skip(key)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if len(d.tensors) == 0 {
+		return bad("the request has no inputs")
+	}
+	binary, err := flag(d.parameters, "binary_data_output", "parameters")
+	d.binary = binary != nil && *binary
+	for i, b := range asked {
+		d.requested[i].Binary = b != nil && *b || b == nil && d.binary
+	}
+	return err
+}
+
+func (d *decoder) answer() error {
+	return d.object("the answer", func(key string) (err error) {
+		switch key {
+		case "id":
+			d.id, err = d.string("id")
+		case "model_name":
+			d.model, err = d.string("model_name")
+		case "model_version":
+			d.version, err = d.string("model_version")
+		case "parameters":
+			d.parameters, err = d.values("parameters")
+		case "outputs":
+			err = d.array("outputs", d.limits.Tensors, d.tensor)
+		default:
+			err = d.skip(key)
+		}
+		return err
+	})
+}
