@@ -113,7 +113,7 @@ func describe(m *model.Model) []line {
 		{"name", manifest.Name},
 		{"task", manifest.Task},
 		{"pipeline", m.Spec().Pipeline()},
-		{"input", fmt.Sprintf("%s %v, x*%v, minus %v, over %v", in.Name, m.Input().Shape, in.Scale, in.Mean, in.Std)},
+		{"input", fmt.Sprintf("%s %v, x*%v, minus %v, over %v", in.Name, m.Inputs()[0].Shape, in.Scale, in.Mean, in.Std)},
 		{"outputs", strings.Join(outputs, ", ")},
 		{"activation", manifest.Outputs.Activation},
 		{"labels", strings.Join(manifest.LabelNames(), ", ")},

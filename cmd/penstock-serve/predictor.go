@@ -139,7 +139,7 @@ func score(ctx context.Context, m *model.Model, dir string, rows []dataset.Row, 
 			return fmt.Errorf("preprocessed image of %s: %w", r.File, err)
 		}
 	}
-	scores, each, err := m.Score(ctx, pictures)
+	scores, each, err := m.ScoreBatch(ctx, pictures)
 	if err != nil {
 		return fmt.Errorf("%d images from %s on: %w", len(rows), rows[0].File, err)
 	}

@@ -33,7 +33,7 @@ func (e *engine) start(env *action.Env) (*model.Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	env.Logf("ONNX Runtime %s from %s: %d runs at a time, %d threads each, no telemetry", runtime.Version(), library, runtime.Callers(), e.threads)
+	env.Logf("ONNX Runtime %s from %s, no telemetry: %s", runtime.Version(), library, runtime.Plan())
 	return runtime, nil
 }
 

@@ -54,7 +54,7 @@ func (s *Server) predict(e *exchange, w http.ResponseWriter, r *http.Request) (a
 	if err != nil {
 		return nil, err
 	}
-	return prediction(e, m, scores), nil
+	return prediction(e, m, scores.Values), nil
 }
 
 func prediction(e *exchange, m *model.Model, scores []float32) Prediction {

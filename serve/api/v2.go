@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -75,14 +76,14 @@ func (s *Server) metadata(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(DigestHeader, m.Digest())
 	s.reply(w, http.StatusOK, oip.Model{
 		Name: m.Name(), Versions: []string{m.Digest()}, Platform: "onnx_onnxruntime",
-		Inputs: describe(m.Input()), Outputs: describe(m.Outputs()...),
+		Inputs: describe(m.Inputs()), Outputs: describe(m.Outputs()),
 	})
 }
 
-func describe(tensors ...model.Declared) []oip.Metadata {
+func describe(tensors []model.Declared) []oip.Metadata {
 	all := make([]oip.Metadata, len(tensors))
 	for i, t := range tensors {
-		all[i] = oip.Metadata{Name: t.Name, Datatype: oip.FP32, Shape: t.Shape}
+		all[i] = oip.Metadata{Name: t.Name, Datatype: t.Datatype, Shape: t.Shape}
 	}
 	return all
 }
@@ -110,70 +111,56 @@ func (s *Server) infer(e *exchange, w http.ResponseWriter, r *http.Request) (any
 	if err != nil {
 		return nil, &problem{http.StatusBadRequest, err.Error()}
 	}
-	wanted, err := outputsOf(m, request)
-	if err != nil {
+	var wanted []string
+	for _, o := range request.Outputs {
+		wanted = append(wanted, o.Name)
+	}
+	result, err := m.Infer(r.Context(), []oip.Tensor{input}, wanted)
+	var refused *model.InputError
+	if errors.As(err, &refused) {
 		return nil, &problem{http.StatusBadRequest, err.Error()}
 	}
-	outputs, err := m.Infer(r.Context(), input)
 	if err != nil {
 		return nil, err
 	}
-	return inferResponse(m, request.ID, outputs, wanted), nil
+	defer result.Release()
+	return inferResponse(m, request.ID, result.Outputs), nil
 }
 
 // inputOf checks the request's one input against the model's.
-func inputOf(m *model.Model, request oip.InferRequest) (model.Tensor, error) {
-	want := m.Input()
+func inputOf(m *model.Model, request oip.InferRequest) (oip.Tensor, error) {
+	want := m.Inputs()[0]
 	if len(request.Inputs) != 1 || request.Inputs[0].Name != want.Name {
-		return model.Tensor{}, fmt.Errorf("want exactly one input, %q", want.Name)
+		return oip.Tensor{}, fmt.Errorf("want exactly one input, %q", want.Name)
 	}
 	in := request.Inputs[0]
 	if in.Datatype != oip.FP32 {
-		return model.Tensor{}, fmt.Errorf("input %q: datatype %q, want %s", in.Name, in.Datatype, oip.FP32)
+		return oip.Tensor{}, fmt.Errorf("input %q: datatype %q, want %s", in.Name, in.Datatype, oip.FP32)
 	}
 	fits := len(in.Shape) == len(want.Shape)
 	for i := 0; fits && i < len(want.Shape); i++ {
 		fits = want.Shape[i] < 0 || in.Shape[i] == want.Shape[i]
 	}
 	if !fits {
-		return model.Tensor{}, fmt.Errorf("input %q: shape %v, want %v (-1 is any)", in.Name, in.Shape, want.Shape)
+		return oip.Tensor{}, fmt.Errorf("input %q: shape %v, want %v (-1 is any)", in.Name, in.Shape, want.Shape)
 	}
 	n, err := oip.Elements(in.Shape, maxInferElements)
 	if err != nil {
-		return model.Tensor{}, fmt.Errorf("input %q: %w", in.Name, err)
+		return oip.Tensor{}, fmt.Errorf("input %q: %w", in.Name, err)
 	}
 	data, err := oip.Floats(in.Data, in.Shape, n)
 	if err != nil {
-		return model.Tensor{}, fmt.Errorf("input %q: %w", in.Name, err)
+		return oip.Tensor{}, fmt.Errorf("input %q: %w", in.Name, err)
 	}
-	return model.Tensor{Name: in.Name, Shape: in.Shape, Data: data}, nil
+	return oip.Tensor{Name: in.Name, Datatype: oip.FP32, Shape: in.Shape, Data: oip.Bytes(data)}, nil
 }
 
-// outputsOf gives the names of the outputs to answer: those of the request, or
-// all.
-func outputsOf(m *model.Model, request oip.InferRequest) ([]string, error) {
-	var known, wanted []string
-	for _, o := range m.Outputs() {
-		known = append(known, o.Name)
-	}
-	for _, o := range request.Outputs {
-		if !slices.Contains(known, o.Name) {
-			return nil, fmt.Errorf("output %q: the model has %q", o.Name, known)
-		}
-		wanted = append(wanted, o.Name)
-	}
-	if len(wanted) == 0 {
-		return known, nil
-	}
-	return wanted, nil
-}
-
-func inferResponse(m *model.Model, id string, outputs []model.Tensor, wanted []string) oip.InferResponse {
+// inferResponse copies the outputs: their memory goes back.
+func inferResponse(m *model.Model, id string, outputs []oip.Tensor) oip.InferResponse {
 	response := oip.InferResponse{ID: id, Model: m.Name(), Version: m.Digest()}
-	for _, name := range wanted {
-		i := slices.IndexFunc(outputs, func(t model.Tensor) bool { return t.Name == name })
+	for _, t := range outputs {
 		response.Outputs = append(response.Outputs, oip.Output{
-			Name: name, Shape: outputs[i].Shape, Datatype: oip.FP32, Data: outputs[i].Data,
+			Name: t.Name, Shape: t.Shape, Datatype: oip.FP32, Data: slices.Clone(oip.Float32s(t.Data)),
 		})
 	}
 	return response

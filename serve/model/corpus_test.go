@@ -33,14 +33,20 @@ func corpus(t *testing.T, name string) string {
 	return dir
 }
 
+// floats is a float32 tensor in C order.
+type floats struct {
+	Shape []int64
+	Data  []float32
+}
+
 // tensorFile reads an ONNX TensorProto of float32.
-func tensorFile(t *testing.T, path string) model.Tensor {
+func tensorFile(t *testing.T, path string) floats {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var tensor model.Tensor
+	var tensor floats
 	var raw []byte
 	for len(data) > 0 {
 		n, kind, used := protowire.ConsumeTag(data)
@@ -119,7 +125,7 @@ func TestMNISTGivesItsVectors(t *testing.T) {
 	// its first dimension is fixed at one picture: several go one by one
 	p, err := imaging.Preprocess(fileBytes(t, filepath.Join(dir, "golden/0.png")), loaded.Spec(), imaging.DefaultLimits)
 	must(t, err)
-	scores, _, err := loaded.Score(t.Context(), []imaging.Pixels{p, p, p})
+	scores, _, err := loaded.ScoreBatch(t.Context(), []imaging.Pixels{p, p, p})
 	must(t, err)
 	if len(scores) != 3 || fmt.Sprint(scores[0]) != fmt.Sprint(scores[2]) {
 		t.Errorf("got %v", scores)

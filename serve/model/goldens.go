@@ -32,7 +32,7 @@ func (m *Model) checkGoldens(ctx context.Context) error {
 			return err
 		}
 	}
-	if m.batch == 0 {
+	if m.free {
 		return m.compare(ctx, pictures, wanted, "all in one run")
 	}
 	return nil
@@ -59,12 +59,12 @@ func (m *Model) goldenPixels(golden string) (imaging.Pixels, error) {
 
 // compare runs pictures and remembers the greatest difference.
 func (m *Model) compare(ctx context.Context, pictures []imaging.Pixels, wanted [][]float32, what string) error {
-	release, err := m.runtime.slot(ctx)
+	r, err := m.runPictures(ctx, pictures)
 	if err != nil {
-		return err
+		return fmt.Errorf("golden %s: %w", what, err)
 	}
-	defer release()
-	got, err := m.rawScores(ctx, pictures)
+	defer r.Release()
+	got, err := m.rawScores(r, len(pictures))
 	if err != nil {
 		return fmt.Errorf("golden %s: %w", what, err)
 	}

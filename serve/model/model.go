@@ -7,22 +7,21 @@ import (
 	"slices"
 	"sync"
 
-	ort "github.com/yalue/onnxruntime_go"
-
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/imaging"
 )
 
 // Model is a bundle that is loaded. It is safe for concurrent use.
 type Model struct {
-	bundle  *bundle.Bundle
-	spec    imaging.Spec
-	runtime *Runtime
-	session *ort.DynamicAdvancedSession
-	outputs []Declared
-	limits  imaging.Limits
-	batch   int     // pictures a run may take; 0: any
-	worst   float64 // greatest difference from the goldens' scores
+	bundle          *bundle.Bundle
+	spec            imaging.Spec
+	levels          levels
+	runtime         *Runtime
+	session         *session
+	inputs, outputs []Declared // outputs: those that the manifest names, the scores first
+	limits          imaging.Limits
+	free            bool    // the first dimension is free: a run takes any number
+	worst           float64 // greatest difference from the goldens
 
 	mu      sync.Mutex
 	users   int
@@ -48,7 +47,10 @@ func open(ctx context.Context, r *Runtime, b *bundle.Bundle) (*Model, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, fmt.Errorf("%s: input.%w", bundle.ManifestFile, err)
 	}
-	m := &Model{bundle: b, spec: spec, runtime: r, limits: imaging.DefaultLimits, idle: make(chan struct{})}
+	m := &Model{
+		bundle: b, spec: spec, levels: levelsOf(b.Manifest.Input),
+		runtime: r, limits: imaging.DefaultLimits, idle: make(chan struct{}),
+	}
 	if err := m.fit(); err != nil {
 		return nil, err
 	}
@@ -66,29 +68,9 @@ func SpecOf(in bundle.Input) imaging.Spec {
 	return imaging.Spec{Width: in.Width, Height: in.Height, Channels: in.Channels, Filter: in.Filter, Decoder: in.Decoder}
 }
 
-func (m *Model) start() error {
-	options, err := ort.NewSessionOptions()
-	if err != nil {
-		return err
-	}
-	defer options.Destroy()
-	if err := errors.Join(
-		options.SetIntraOpNumThreads(m.runtime.threads),
-		options.SetInterOpNumThreads(1),
-		// Several servers share a machine: waiting threads must not spin.
-		options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"),
-	); err != nil {
-		return err
-	}
-	names := make([]string, len(m.outputs))
-	for i, o := range m.outputs {
-		names[i] = o.Name
-	}
-	m.session, err = ort.NewDynamicAdvancedSession(m.bundle.Path(bundle.ModelFile), []string{m.bundle.Manifest.Input.Name}, names, options)
-	if err != nil {
-		return fmt.Errorf("ONNX Runtime cannot open %s: %w", bundle.ModelFile, err)
-	}
-	return nil
+func (m *Model) start() (err error) {
+	m.session, err = openSession(m.runtime, m.bundle.Path(bundle.ModelFile), m.inputs, m.outputs, "")
+	return err
 }
 
 // Name is the model's name, of its manifest.
@@ -103,16 +85,16 @@ func (m *Model) Bundle() *bundle.Bundle { return m.bundle }
 // Spec is how pictures are preprocessed.
 func (m *Model) Spec() imaging.Spec { return m.spec }
 
-// Input is the tensor that Infer takes. A dimension of -1 is free.
-func (m *Model) Input() Declared {
-	in, n := m.bundle.Manifest.Input, int64(-1)
-	if m.batch > 0 {
-		n = int64(m.batch)
-	}
-	return Declared{in.Name, []int64{n, int64(in.Channels), int64(in.Height), int64(in.Width)}}
-}
+// Task is the bundle's: multilabel, super-resolution or tensor.
+func (m *Model) Task() string { return m.bundle.Manifest.Task }
 
-// Outputs are the tensors that Infer gives, the scores first.
+// Provider is the one that runs the graph, as it was seen at load.
+func (m *Model) Provider() string { return m.runtime.provider.name }
+
+// Inputs are the tensors that Infer takes, in the graph's order.
+func (m *Model) Inputs() []Declared { return slices.Clone(m.inputs) }
+
+// Outputs are the tensors that Infer gives.
 func (m *Model) Outputs() []Declared { return slices.Clone(m.outputs) }
 
 // GoldenDifference is the greatest absolute difference between the session's
@@ -158,7 +140,8 @@ func (m *Model) Close() error {
 }
 
 func (m *Model) destroy() error {
-	err := m.session.Destroy()
+	err := m.session.destroy()
+	m.runtime.pool.Trim()
 	returnMemory()
 	if err != nil {
 		return fmt.Errorf("unload model %s: %w", m.bundle.Digest, err)

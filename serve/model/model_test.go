@@ -14,6 +14,7 @@ import (
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
 	"github.com/penstock-ml/penstock/internal/imaging"
+	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/serve/model"
 	"github.com/penstock-ml/penstock/serve/model/modeltest"
 )
@@ -54,8 +55,8 @@ func TestPredictGivesTheScoresOfTheClosedForm(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, want := range bundletest.Scores(pixels) {
-			if math.Abs(float64(got[i]-want)) > 1e-6 {
-				t.Errorf("level %d, label %d: got %v, want %v", level, i, got[i], want)
+			if math.Abs(float64(got.Values[i]-want)) > 1e-6 {
+				t.Errorf("level %d, label %d: got %v, want %v", level, i, got.Values[i], want)
 			}
 		}
 	}
@@ -71,12 +72,12 @@ func TestScoreOfABatchEqualsTheScoresOneByOne(t *testing.T) {
 		}
 		pictures = append(pictures, p)
 	}
-	together, _, err := m.Score(t.Context(), pictures)
+	together, _, err := m.ScoreBatch(t.Context(), pictures)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, p := range pictures {
-		alone, _, err := m.Score(t.Context(), []imaging.Pixels{p})
+		alone, _, err := m.ScoreBatch(t.Context(), []imaging.Pixels{p})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,8 +106,8 @@ func TestSigmoidIsAppliedWhereTheManifestAsksForIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := float32(1 / (1 + math.Exp(-float64(raw[0])))); got[0] != want {
-		t.Errorf("got %v, want %v", got[0], want)
+	if want := float32(1 / (1 + math.Exp(-float64(raw.Values[0])))); got.Values[0] != want {
+		t.Errorf("got %v, want %v", got.Values[0], want)
 	}
 }
 
@@ -135,7 +136,7 @@ func TestOpenRefusesWhatDoesNotFitTheBundle(t *testing.T) {
 		{"input of another size", bundletest.Wide, nil, "want [?, 1, 8, 8]"},
 		{"input of another name", bundletest.Mean, rewrite(func(m *bundle.Manifest) { m.Input.Name = "image" }), `the manifest names "image"`},
 		{"heat map that is none", bundletest.Mean, rewrite(func(m *bundle.Manifest) { m.Outputs.Heatmap = "features" }), `output "features" has the shape`},
-		{"filter that is unknown", bundletest.Mean, rewrite(func(m *bundle.Manifest) { m.Input.Filter = "lanczos" }), "lanczos"},
+		{"filter that is unknown", bundletest.Mean, rewrite(func(m *bundle.Manifest) { m.Input.Filter = "mitchell" }), "mitchell"},
 		{"graph that is none", bundletest.Mean, func(t *testing.T, dir string) {
 			// an IR version, an operator set, an empty graph
 			if err := os.WriteFile(filepath.Join(dir, "model.onnx"), []byte{8, 8, 0x42, 2, 16, 13, 0x3a, 0}, 0o644); err != nil {
@@ -203,15 +204,17 @@ func TestInferGivesAllOutputsOfTheManifest(t *testing.T) {
 	for i := range 64 {
 		data[64+i] = 1
 	}
-	got, err := m.Infer(t.Context(), model.Tensor{Shape: []int64{2, 1, 8, 8}, Data: data})
+	result, err := m.Infer(t.Context(), []oip.Tensor{{Name: "input", Datatype: oip.FP32, Shape: []int64{2, 1, 8, 8}, Data: oip.Bytes(data)}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer result.Release()
+	got := result.Outputs
 	if len(got) != 3 || got[0].Name != "scores" || got[1].Name != "heatmap" || got[2].Name != "features" {
 		t.Fatalf("got %v", got)
 	}
-	if got[2].Data[0] != 0 || got[2].Data[1] != 1 {
-		t.Errorf("features %v, want [0 1]", got[2].Data)
+	if features := oip.Float32s(got[2].Data); features[0] != 0 || features[1] != 1 {
+		t.Errorf("features %v, want [0 1]", features)
 	}
 }
 
@@ -295,7 +298,7 @@ func TestManyCallersGetTheirOwnScores(t *testing.T) {
 			want := bundletest.Scores(pixels)
 			for range 20 {
 				got, err := m.Predict(t.Context(), picture)
-				if err != nil || math.Abs(float64(got[0]-want[0])) > 1e-6 {
+				if err != nil || math.Abs(float64(got.Values[0]-want[0])) > 1e-6 {
 					t.Errorf("got %v (%v), want %v", got, err, want)
 				}
 			}

@@ -5,19 +5,33 @@ import (
 	"github.com/penstock-ml/penstock/internal/imaging"
 )
 
-// normalise writes a picture into a plane of [channels, height, width]:
-// x*scale, minus mean, over std. A level has 256 values, so each channel's are
-// computed once, in float64, and rounded to float32 at the end.
-func normalise(plane []float32, p imaging.Pixels, in bundle.Input) {
-	size := p.Width * p.Height
-	for c := range p.Channels {
-		var levels [256]float32
-		for v := range levels {
-			levels[v] = float32((float64(v)*in.Scale - in.Mean[c]) / in.Std[c])
+// levels are the normalised values of the 256 levels, by channel: x*scale,
+// minus mean, over std, in float64, rounded to float32 at the end.
+type levels [][256]float32
+
+func levelsOf(in bundle.Input) levels {
+	tables := make(levels, in.Channels)
+	for c := range tables {
+		for v := range tables[c] {
+			tables[c][v] = float32((float64(v)*in.Scale - in.Mean[c]) / in.Std[c])
 		}
-		out := plane[c*size : (c+1)*size]
-		for i := range out {
-			out[i] = levels[p.Pix[i*p.Channels+c]]
+	}
+	return tables
+}
+
+// normalise writes a picture into planes of [channels, height, width].
+func (l levels) normalise(planes []float32, p imaging.Pixels) {
+	size := p.Width * p.Height
+	for c := range l {
+		table, out := &l[c], planes[c*size:(c+1)*size]
+		if len(l) == 1 {
+			for i, v := range p.Pix[:size] {
+				out[i] = table[v]
+			}
+			continue
+		}
+		for i, at := 0, c; i < len(out); i, at = i+1, at+len(l) {
+			out[i] = table[p.Pix[at]]
 		}
 	}
 }

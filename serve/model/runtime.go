@@ -1,12 +1,19 @@
-// Package model owns the running of a bundle: ONNX Runtime, the session, the
-// way from image bytes to scores, and the proof that the session computes what
-// the training framework computed (the goldens).
+// Package model owns the running of a bundle: ONNX Runtime, the session, typed
+// tensors in and out, the way from image bytes to scores, and the proof that
+// the session computes what the training framework computed (the goldens).
 //
-// Refused at load: a graph whose input and outputs are not those that
-// bundle.yaml names, goldens whose pixels or scores differ, a graph that ONNX
-// Runtime cannot open. Refused at run: pictures that imaging refuses
-// (*imaging.Error, the sender's fault) and, as a *RunError, every fault of the
-// model itself, scores that are not finite among them.
+// How many runs go on at a time is decided once, at start: callers x intra-op
+// threads never exceed the CPUs, over all models. Tensors lie in pooled buffers
+// from the wire to the runtime and back.
+//
+// Refused at start: a provider that is unknown, not in the library or without
+// its device; there is no other one in its place. Refused at load: a graph
+// whose inputs and outputs are not those that bundle.yaml names, element types
+// without a fixed size, sequences and maps, goldens whose pixels or outputs
+// differ, a graph that ONNX Runtime cannot open. Refused at run: pictures that
+// imaging refuses (*imaging.Error) and tensors that do not fit (*InputError),
+// the sender's faults; and, as a *RunError, every fault of the model itself,
+// scores that are not finite among them.
 package model
 
 import (
@@ -14,39 +21,57 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"sync"
+	"time"
 
 	ort "github.com/yalue/onnxruntime_go"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/penstock-ml/penstock/serve/buffers"
 )
 
 // Runtime is ONNX Runtime in this process: there is one. It bounds how many
-// runs go on at a time, over all models: callers x intra-op threads never
-// exceed the CPUs.
+// runs go on at a time, over all models.
 type Runtime struct {
-	threads int
-	slots   chan struct{}
-	version string
+	plan     plan
+	provider provider
+	batch    BatchOptions
+	cpus     *semaphore.Weighted // a decode takes 1, a run the plan's threads; first come, first served
+	pool     *buffers.Pool
+	version  string
 }
 
 // Options say how models run.
 type Options struct {
-	Library string // path of libonnxruntime.so
-	Threads int    // intra-op threads of a run; 1 gives the best throughput
-	CPUs    int    // 0: what the process may use, its cgroup's limit included
+	Library  string // path of libonnxruntime.so
+	Profile  string // throughput or latency; empty: throughput
+	Threads  int    // intra-op threads of a run; 0: as the profile has it
+	CPUs     int    // 0: what the process may use, its cgroup's quota included
+	Provider string // cpu or cuda; empty: cpu
+	Device   int    // of the provider cuda
+	Batch    BatchOptions
+}
+
+// BatchOptions say whether requests wait for each other to share a run.
+type BatchOptions struct {
+	Max     int           // requests of a run at most; 0 or 1: no batching
+	Delay   time.Duration // longest wait of a request for others
+	Observe func(size int)
 }
 
 // starting guards the one environment that ONNX Runtime has in a process.
 var starting sync.Mutex
 
-// Start loads ONNX Runtime. Telemetry is switched off before: calling its own
-// function afterwards is too late.
+// Start loads ONNX Runtime and makes sure that the provider works. Telemetry is
+// switched off before: calling its own function afterwards is too late.
 func Start(o Options) (*Runtime, error) {
-	if o.CPUs == 0 {
-		o.CPUs = runtime.GOMAXPROCS(0)
+	p, err := planOf(o)
+	if err != nil {
+		return nil, err
 	}
-	if o.Threads < 1 || o.Threads > o.CPUs {
-		return nil, fmt.Errorf("%d threads a run: want 1 to %d, the CPUs of this process", o.Threads, o.CPUs)
+	chosen, err := providerOf(o)
+	if err != nil {
+		return nil, err
 	}
 	if _, err := os.Stat(o.Library); err != nil {
 		return nil, fmt.Errorf("ONNX Runtime: %w: give the path of libonnxruntime.so by --onnxruntime or PENSTOCK_ONNXRUNTIME", err)
@@ -64,14 +89,37 @@ func Start(o Options) (*Runtime, error) {
 	if err := ort.InitializeEnvironment(ort.WithLogLevelFatal()); err != nil {
 		return nil, fmt.Errorf("ONNX Runtime %s cannot be used (1.24 is the oldest that can): %w", o.Library, err)
 	}
-	return &Runtime{threads: o.Threads, slots: make(chan struct{}, o.CPUs/o.Threads), version: ort.GetVersion()}, nil
+	r := &Runtime{
+		plan: p, provider: chosen, batch: o.Batch,
+		cpus: semaphore.NewWeighted(int64(p.cpus)), pool: buffers.New(), version: ort.GetVersion(),
+	}
+	if err := r.provider.probe(); err != nil {
+		return nil, errors.Join(fmt.Errorf("ONNX Runtime %s: %w", o.Library, err), ort.DestroyEnvironment())
+	}
+	return r, nil
 }
 
 // Version is that of the library, such as 1.30.0.
 func (r *Runtime) Version() string { return r.version }
 
+// Provider is the one that runs the models: cpu or cuda.
+func (r *Runtime) Provider() string { return r.provider.name }
+
 // Callers is how many runs go on at a time.
-func (r *Runtime) Callers() int { return cap(r.slots) }
+func (r *Runtime) Callers() int { return r.plan.callers }
+
+// Threads is how many intra-op threads a run has.
+func (r *Runtime) Threads() int { return r.plan.threads }
+
+// CPUs is how many CPUs decoding and running share.
+func (r *Runtime) CPUs() int { return r.plan.cpus }
+
+// Plan says in a line how the CPUs are used and why.
+func (r *Runtime) Plan() string { return r.plan.text + ", provider " + r.provider.name }
+
+// Buffers is the pool of the process: what a transport reads a tensor into is
+// what the runtime takes.
+func (r *Runtime) Buffers() *buffers.Pool { return r.pool }
 
 // Close unloads ONNX Runtime. All models must be closed before.
 func (r *Runtime) Close() error {
@@ -83,13 +131,11 @@ func (r *Runtime) Close() error {
 	return nil
 }
 
-// slot waits for the right to use a share of the CPUs. The caller gives it
-// back by the function it gets.
-func (r *Runtime) slot(ctx context.Context) (release func(), err error) {
-	select {
-	case r.slots <- struct{}{}:
-		return func() { <-r.slots }, nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting for a free CPU: %w", context.Cause(ctx))
+// share waits for n of the CPUs. The caller gives them back by r.cpus.Release.
+func (r *Runtime) share(ctx context.Context, n int) (waited time.Duration, err error) {
+	began := time.Now()
+	if r.cpus.Acquire(ctx, int64(n)) != nil {
+		return time.Since(began), fmt.Errorf("waiting for a free CPU: %w", context.Cause(ctx))
 	}
+	return time.Since(began), nil
 }

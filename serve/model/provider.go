@@ -1,0 +1,73 @@
+package model
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	ort "github.com/yalue/onnxruntime_go"
+)
+
+// Providers are the names of what can run a model.
+var Providers = []string{CPU, CUDA}
+
+const (
+	CPU  = "cpu"
+	CUDA = "cuda"
+)
+
+// provider is the one that was asked for. There is no other in its place.
+type provider struct {
+	name   string
+	device int
+}
+
+func providerOf(o Options) (provider, error) {
+	name := o.Provider
+	if name == "" {
+		name = CPU
+	}
+	if !slices.Contains(Providers, name) {
+		return provider{}, fmt.Errorf("provider %q: want one of %q", name, Providers)
+	}
+	if o.Device < 0 || name == CPU && o.Device != 0 {
+		return provider{}, fmt.Errorf("device %d of the provider %s: want 0 for cpu, the number of a GPU for cuda", o.Device, name)
+	}
+	return provider{name, o.Device}, nil
+}
+
+// appendTo makes sessions with these options run on the provider. cpu is what
+// they have by themselves.
+func (p provider) appendTo(options *ort.SessionOptions) error {
+	if p.name == CPU {
+		return nil
+	}
+	cuda, err := ort.NewCUDAProviderOptions()
+	if err != nil {
+		return p.missing(err)
+	}
+	defer cuda.Destroy()
+	if err := cuda.Update(map[string]string{"device_id": strconv.Itoa(p.device)}); err != nil {
+		return p.missing(err)
+	}
+	if err := options.AppendExecutionProviderCUDA(cuda); err != nil {
+		return p.missing(err)
+	}
+	return nil
+}
+
+// missing says what cuda wants.
+func (p provider) missing(err error) error {
+	return fmt.Errorf("the provider cuda, device %d, cannot be used: %w: it wants an NVIDIA GPU with its driver, CUDA 12 or 13 with cuDNN 9 on the library path, and a libonnxruntime.so built for GPUs with libonnxruntime_providers_cuda.so beside it (the wheel onnxruntime-gpu has both); or ask for --provider cpu", p.device, err)
+}
+
+// probe makes sure that the library has the provider. That it runs a model is
+// seen when one is loaded.
+func (p provider) probe() error {
+	options, err := ort.NewSessionOptions()
+	if err != nil {
+		return err
+	}
+	defer options.Destroy()
+	return p.appendTo(options)
+}

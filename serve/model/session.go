@@ -1,0 +1,289 @@
+package model
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	ort "github.com/yalue/onnxruntime_go"
+
+	"github.com/penstock-ml/penstock/internal/bundle"
+	"github.com/penstock-ml/penstock/internal/oip"
+	"github.com/penstock-ml/penstock/serve/buffers"
+)
+
+// session is a graph in ONNX Runtime: tensors in, tensors out. It knows nothing
+// of tasks. It is safe for concurrent use.
+type session struct {
+	ort             *ort.DynamicAdvancedSession
+	inputs, outputs []Declared
+	scale           int64 // of super-resolution: how many times the input's height and width the output has; 0: unknown
+	pool            *buffers.Pool
+
+	mu     sync.Mutex
+	shapes map[string][][]int64 // outputs' shapes by the inputs', as they were seen
+	moving []bool               // outputs whose shape depends on more than the inputs' shapes
+}
+
+// shapesKept bounds session.shapes: senders choose the keys.
+const shapesKept = 64
+
+// openSession loads the graph for the given inputs and outputs.
+func openSession(r *Runtime, path string, inputs, outputs []Declared, profile string) (*session, error) {
+	options, err := ort.NewSessionOptions()
+	if err != nil {
+		return nil, err
+	}
+	defer options.Destroy()
+	if err := firstOf(
+		options.SetIntraOpNumThreads(r.plan.threads),
+		options.SetInterOpNumThreads(1),
+		// Several servers share a machine: waiting threads must not spin.
+		options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"),
+		r.provider.appendTo(options),
+	); err != nil {
+		return nil, err
+	}
+	if profile != "" {
+		if err := options.EnableProfiling(profile); err != nil {
+			return nil, err
+		}
+	}
+	s := &session{
+		inputs: inputs, outputs: outputs, pool: r.pool,
+		shapes: map[string][][]int64{}, moving: make([]bool, len(outputs)),
+	}
+	s.ort, err = ort.NewDynamicAdvancedSession(path, listOf(inputs), listOf(outputs), options)
+	if err != nil {
+		return nil, fmt.Errorf("ONNX Runtime cannot open %s: %w", bundle.ModelFile, err)
+	}
+	return s, nil
+}
+
+func listOf(all []Declared) []string {
+	list := make([]string, len(all))
+	for i, d := range all {
+		list[i] = d.Name
+	}
+	return list
+}
+
+// Result is what a run gave. Its outputs lie in pooled buffers until Release.
+type Result struct {
+	Outputs []oip.Tensor
+	Phases  Phases
+	release func()
+}
+
+// Release gives the outputs' memory back; they must not be touched afterwards.
+// A second call does nothing.
+func (r *Result) Release() {
+	if r.release != nil {
+		r.release()
+		r.release, r.Outputs = nil, nil
+	}
+}
+
+// run is one call of the graph; it ends early when ctx does. The inputs are in
+// the graph's order and fit; they must stay as they are until run returns.
+func (s *session) run(ctx context.Context, inputs []oip.Tensor) (*Result, error) {
+	began := time.Now()
+	key := shapesKey(inputs)
+	expected := s.expect(key, inputs)
+	r, err := s.attempt(ctx, inputs, expected)
+	var other *shapeError
+	if errors.As(err, &other) {
+		r, err = s.attempt(ctx, inputs, s.least(expected))
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.learn(key, expected, r.Outputs)
+	r.Phases.Run = time.Since(began)
+	return r, nil
+}
+
+// attempt runs once. Outputs of the expected shapes are laid out; those without
+// one are ONNX Runtime's to allocate.
+func (s *session) attempt(ctx context.Context, inputs []oip.Tensor, expected [][]int64) (r *Result, err error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	c := &call{session: s}
+	defer func() { err = errors.Join(err, c.end(err != nil)) }()
+	for _, t := range inputs {
+		if err := c.addInput(t); err != nil {
+			return nil, fmt.Errorf("make the input tensor %q: %w", t.Name, err)
+		}
+	}
+	for i, d := range s.outputs {
+		if err := c.addOutput(d, expected[i]); err != nil {
+			return nil, fmt.Errorf("make the output tensor %q: %w", d.Name, err)
+		}
+	}
+	if err := s.call(ctx, c.inputs, c.outputs); err != nil {
+		return nil, err
+	}
+	tensors, err := c.collect()
+	if err != nil {
+		return nil, err
+	}
+	owned, pool := c.owned, s.pool
+	return &Result{Outputs: tensors, release: func() {
+		for _, b := range owned {
+			pool.Put(b)
+		}
+	}}, nil
+}
+
+// shapeError means that an output did not have the shape that was expected.
+type shapeError struct{ err error }
+
+func (e *shapeError) Error() string { return e.err.Error() }
+func (e *shapeError) Unwrap() error { return e.err }
+
+func (s *session) call(ctx context.Context, inputs, outputs []ort.Value) error {
+	options, err := ort.NewRunOptions()
+	if err != nil {
+		return fmt.Errorf("make run options: %w", err)
+	}
+	terminated := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() { terminated <- options.Terminate() })
+	err = s.ort.RunWithOptions(inputs, outputs, options)
+	cancelled := !stop()
+	var terminateErr error
+	if cancelled {
+		terminateErr = <-terminated // before the options go away
+	}
+	if destroyErr := options.Destroy(); destroyErr != nil || terminateErr != nil {
+		return errors.Join(err, destroyErr, terminateErr)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case cancelled:
+		return context.Cause(ctx)
+	case strings.Contains(err.Error(), "shape verification failed"):
+		return &RunError{&shapeError{err}}
+	}
+	return &RunError{err}
+}
+
+// expect gives the shape that each output will have, nil where it is not known:
+// as it was for the same shapes of the inputs, else as it is declared, with the
+// first input's first dimension for a first one that is free.
+func (s *session) expect(key string, inputs []oip.Tensor) [][]int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if seen, ok := s.shapes[key]; ok {
+		return seen
+	}
+	all := make([][]int64, len(s.outputs))
+	for i, d := range s.outputs {
+		if shape := s.guess(d, inputs); !s.moving[i] {
+			all[i] = shape
+		}
+	}
+	return all
+}
+
+func (s *session) guess(d Declared, inputs []oip.Tensor) []int64 {
+	shape := append([]int64{}, d.Shape...)
+	if len(inputs) > 0 && len(inputs[0].Shape) > 0 && d.free() {
+		shape[0] = inputs[0].Shape[0]
+	}
+	if s.scale > 0 && len(shape) == 4 && len(inputs[0].Shape) == 4 {
+		shape[2], shape[3] = inputs[0].Shape[2]*s.scale, inputs[0].Shape[3]*s.scale
+	}
+	for _, n := range shape {
+		if n < 1 {
+			return nil
+		}
+	}
+	return shape
+}
+
+// least keeps of the expected shapes those that have to be.
+func (s *session) least(expected [][]int64) [][]int64 {
+	kept := make([][]int64, len(expected))
+	for i, shape := range expected {
+		if !allocates(s.outputs[i].Datatype) {
+			kept[i] = shape
+		}
+	}
+	return kept
+}
+
+// learn keeps the outputs' shapes for the next inputs of the same shapes, and
+// which outputs had another one than they were expected to have: those depend
+// on more than that.
+func (s *session) learn(key string, expected [][]int64, outputs []oip.Tensor) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	news := s.shapes[key] == nil
+	for i, t := range outputs {
+		if expected[i] != nil && !slices.Equal(expected[i], t.Shape) {
+			s.moving[i], news = true, true
+		}
+	}
+	if !news {
+		return
+	}
+	shapes := make([][]int64, len(outputs))
+	for i, t := range outputs {
+		if !s.moving[i] && !slices.Contains(t.Shape, 0) { // nothing cannot be laid out
+			shapes[i] = t.Shape
+		}
+	}
+	if len(s.shapes) >= shapesKept {
+		clear(s.shapes)
+	}
+	s.shapes[key] = shapes
+}
+
+// allocates tells whether an output of the type may be left to ONNX Runtime:
+// the binding cannot read FP16 and BF16 that it did not lay out itself.
+func allocates(d oip.Datatype) bool { return d != oip.FP16 && d != oip.BF16 }
+
+// layable refuses outputs that could neither be laid out nor allocated.
+func (s *session) layable() error {
+	for _, d := range s.outputs {
+		for i, n := range d.Shape {
+			if n < 0 && i > 0 && !allocates(d.Datatype) && (s.scale == 0 || i < 2) {
+				return fmt.Errorf("output %q is %s with the shape %s: its size must be known before the run, give it fixed dimensions after the first, or export it as float32", d.Name, d.Datatype, shapeText(d.Shape))
+			}
+		}
+	}
+	return nil
+}
+
+func shapesKey(inputs []oip.Tensor) string {
+	key := make([]byte, 0, 64)
+	for _, t := range inputs {
+		for _, n := range t.Shape {
+			key = binary.AppendVarint(key, n)
+		}
+		key = append(key, 0xff) // ends no number
+	}
+	return string(key)
+}
+
+func (s *session) destroy() error { return s.ort.Destroy() }
+
+// bytesOf is how many bytes a tensor has; the shape was checked.
+func bytesOf(d oip.Datatype, shape []int64) (int, error) {
+	n := int64(d.Size())
+	for _, dim := range shape {
+		if dim < 0 || dim > 0 && n > math.MaxInt32*64/dim {
+			return 0, fmt.Errorf("a tensor of the shape %s is too large", shapeText(shape))
+		}
+		n *= dim
+	}
+	return int(n), nil
+}
