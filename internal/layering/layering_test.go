@@ -68,12 +68,14 @@ var table = map[string][]string{
 
 	// The server: toolkit and server meet on the wire, in the bundle and in the
 	// predictions file.
+	"serve/batch":        {},
 	"serve/buffers":      {},
 	"serve/model":        {"internal/bundle", "internal/imaging", "internal/oip", "serve/buffers", "serve/batch"},
 	"serve/admission":    {},
 	"serve/remote":       {},
 	"serve/access":       {"internal/oip"},
 	"serve/metrics":      {},
+	"serve/measure":      {"internal/openloop", "internal/stat"},
 	"serve/graph":        {"internal/oip", "serve/graph/onnxpb"},
 	"serve/graph/onnxpb": {},
 	"serve/explain":      {"internal/imaging"},
@@ -105,7 +107,7 @@ var table = map[string][]string{
 		"internal/predictions", "internal/project", "internal/scaffold", "internal/workspace", "internal/line/*", "internal/outside/*",
 	},
 	"cmd/penstock-serve": {
-		"internal/action", "internal/bundle", "internal/imaging", "internal/journal", "internal/predictions",
+		"internal/action", "internal/bundle", "internal/imaging", "internal/journal", "internal/oip", "internal/oip/*", "internal/predictions",
 		"internal/project", "internal/workspace", "internal/line/dataset", "internal/outside/objectstore", "serve/*",
 	},
 	"cmd/penstock-dev": {"internal/dev/*"},
