@@ -20,9 +20,8 @@ func radiograph() *image.Gray {
 	return img
 }
 
-// BenchmarkPreprocess is from the bytes of a large radiograph to the pixels of
-// a model of 224 x 224, by one core.
-func BenchmarkPreprocess(b *testing.B) {
+// radiographFiles are one large radiograph as JPEG and as PNG.
+func radiographFiles(b *testing.B) map[string][]byte {
 	img := radiograph()
 	var jpg, portable bytes.Buffer
 	if err := jpeg.Encode(&jpg, img, &jpeg.Options{Quality: 90}); err != nil {
@@ -31,14 +30,58 @@ func BenchmarkPreprocess(b *testing.B) {
 	if err := png.Encode(&portable, img); err != nil {
 		b.Fatal(err)
 	}
+	return map[string][]byte{"jpeg-1024": jpg.Bytes(), "png-1024": portable.Bytes()}
+}
+
+// BenchmarkPreprocess is from the bytes of a large radiograph to the pixels of
+// a model of 224 x 224, by one core.
+func BenchmarkPreprocess(b *testing.B) {
 	spec := Spec{Width: 224, Height: 224, Channels: 1, Filter: "bilinear", Decoder: "go"}
-	for name, data := range map[string][]byte{"jpeg-1024": jpg.Bytes(), "png-1024": portable.Bytes()} {
+	for name, data := range radiographFiles(b) {
 		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := Preprocess(data, spec, DefaultLimits); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkDecode is the first half of BenchmarkPreprocess.
+func BenchmarkDecode(b *testing.B) {
+	for name, data := range radiographFiles(b) {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, _, err := Decode(data, DefaultLimits); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkResize is the second half, by each filter, and for a colour picture.
+func BenchmarkResize(b *testing.B) {
+	grey := radiograph()
+	colour := image.NewYCbCr(grey.Rect, image.YCbCrSubsampleRatio420)
+	copy(colour.Y, grey.Pix)
+	for _, filter := range Filters {
+		spec := Spec{Width: 224, Height: 224, Channels: 1, Filter: filter, Decoder: "go"}
+		b.Run("grey-1024-"+filter, func(b *testing.B) { resizes(b, grey, spec) })
+		spec.Channels = 3
+		b.Run("colour-1024-"+filter, func(b *testing.B) { resizes(b, colour, spec) })
+	}
+}
+
+func resizes(b *testing.B, img image.Image, spec Spec) {
+	b.ReportAllocs()
+	dst := make([]uint8, spec.Size())
+	for b.Loop() {
+		if err := ResizeInto(dst, img, spec); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -20,14 +20,22 @@ const (
 	JPEG Format = "jpeg"
 )
 
-// Limits bound what is decoded. Both are checked before a pixel is decoded.
+// Limits bound what is decoded. All are checked by what the file's header says,
+// before a pixel is decoded.
 type Limits struct {
 	Bytes  int64 // of the file
 	Pixels int64 // width times height
+	Aspect int64 // the longer side over the shorter
+	Memory int64 // bytes that decoding may take; a progressive JPEG takes five times its pixels
 }
 
-// DefaultLimits let every radiograph through: 32 MiB, 50 million pixels.
-var DefaultLimits = Limits{Bytes: 32 << 20, Pixels: 50_000_000}
+// DefaultLimits let every radiograph through: 32 MiB, 50 million pixels, sides
+// of 100 to 1, 512 MiB of memory.
+var DefaultLimits = Limits{Bytes: 32 << 20, Pixels: 50_000_000, Aspect: 100, Memory: 512 << 20}
+
+// maxScans bounds what a byte of a progressive JPEG may cost: one scan of a
+// hundred bytes can go over the whole picture. Encoders write 10 or so.
+const maxScans = 64
 
 // Code says for machines why an image was refused.
 type Code string
@@ -35,7 +43,7 @@ type Code string
 // The reasons for which an image is refused.
 const (
 	Empty       Code = "empty"       // no bytes
-	TooLarge    Code = "too-large"   // more bytes or pixels than the limits allow
+	TooLarge    Code = "too-large"   // more of something than the limits allow
 	Unsupported Code = "unsupported" // not a PNG or JPEG, or a variant that cannot be decoded
 	Truncated   Code = "truncated"   // the file ends before the picture does
 	Damaged     Code = "damaged"     // the file contradicts itself
@@ -61,32 +69,61 @@ func refuse(code Code, err error, format string, args ...any) *Error {
 	return &Error{Code: code, Text: fmt.Sprintf(format, args...), Err: err}
 }
 
-// Decode decodes a PNG or JPEG within the limits. Bad bytes give an *Error.
+// Decoder decodes images. The zero value of GreyJPEG means the standard
+// library's decoder, which is the one that bundles name go.
+type Decoder struct {
+	Limits Limits
+	// GreyJPEG, where given, decodes JPEG files of one component instead. It must
+	// stay within 1 level of the standard library's.
+	GreyJPEG func(data []byte) (*image.Gray, error)
+}
+
+// Decode decodes a PNG or JPEG within the limits, upright by its EXIF
+// orientation. Bad bytes give an *Error.
 func Decode(data []byte, l Limits) (image.Image, Format, error) {
+	return Decoder{Limits: l}.Decode(data)
+}
+
+// Decode is the function of that name with this decoder.
+func (d Decoder) Decode(data []byte) (image.Image, Format, error) {
 	if len(data) == 0 {
 		return nil, "", refuse(Empty, nil, "the image is empty: no bytes")
 	}
-	if int64(len(data)) > l.Bytes {
-		return nil, "", refuse(TooLarge, nil, "the image file has %d bytes, at most %d are taken", len(data), l.Bytes)
+	if int64(len(data)) > d.Limits.Bytes {
+		return nil, "", refuse(TooLarge, nil, "the image file has %d bytes, at most %d are taken", len(data), d.Limits.Bytes)
 	}
 	format, err := Sniff(data)
 	if err != nil {
 		return nil, "", err
 	}
-	if err := checkSize(data, format, l); err != nil {
+	head, err := examine(data, format, d.Limits)
+	if err != nil {
 		return nil, format, err
 	}
 	var img image.Image
-	switch format {
-	case PNG:
+	switch {
+	case format == PNG:
 		img, err = png.Decode(bytes.NewReader(data))
-	case JPEG:
+	case head.components == 1 && d.GreyJPEG != nil:
+		img, err = d.greyJPEG(data, head)
+	default:
 		img, err = jpeg.Decode(bytes.NewReader(data))
 	}
 	if err != nil {
 		return nil, format, decodeError(data, format, err)
 	}
-	return img, format, nil
+	return upright(img, head.orientation), format, nil
+}
+
+func (d Decoder) greyJPEG(data []byte, head header) (image.Image, error) {
+	img, err := d.GreyJPEG(data)
+	if err != nil {
+		return nil, err
+	}
+	if b := img.Bounds(); int64(b.Dx()) != head.width || int64(b.Dy()) != head.height {
+		return nil, fmt.Errorf("the decoder gave %d x %d pixels, the header says %d x %d", b.Dx(), b.Dy(), head.width, head.height)
+	}
+	return img, nil
 }
 
 var (
@@ -108,7 +145,8 @@ func Sniff(data []byte) (Format, error) {
 	return "", refuse(Unsupported, nil, "not an image that can be read: send a PNG or a JPEG")
 }
 
-func checkSize(data []byte, format Format, l Limits) error {
+// examine reads the header and holds it to the limits.
+func examine(data []byte, format Format, l Limits) (header, error) {
 	var config image.Config
 	var err error
 	switch format {
@@ -118,14 +156,38 @@ func checkSize(data []byte, format Format, l Limits) error {
 		config, err = jpeg.DecodeConfig(bytes.NewReader(data))
 	}
 	if err != nil {
-		return decodeError(data, format, err)
+		return header{}, decodeError(data, format, err)
 	}
 	w, h := int64(config.Width), int64(config.Height)
 	if w < 1 || h < 1 {
-		return refuse(Damaged, nil, "the %s image says that it has %d x %d pixels", format, w, h)
+		return header{}, refuse(Damaged, nil, "the %s image says that it has %d x %d pixels", format, w, h)
 	}
 	if w > l.Pixels/h {
-		return refuse(TooLarge, nil, "the image has %d x %d pixels, at most %d pixels are decoded: scale it down first", w, h, l.Pixels)
+		return header{}, refuse(TooLarge, nil, "the image has %d x %d pixels, at most %d pixels are decoded: scale it down first", w, h, l.Pixels)
+	}
+	if max(w, h) > l.Aspect*min(w, h) {
+		return header{}, refuse(TooLarge, nil, "the image has %d x %d pixels: sides of more than %d to 1 are not taken, crop it first", w, h, l.Aspect)
+	}
+	head := readHeader(data, format, config.Width, config.Height)
+	return head, head.affordable(format, l)
+}
+
+// affordable refuses what would cost more than such a file is worth: memory for
+// pixels that cannot be in it, or work without end.
+func (h header) affordable(format Format, l Limits) error {
+	// In a sequential JPEG each component is in one scan.
+	scans := maxScans
+	if !h.progressive {
+		scans = h.components
+	}
+	switch {
+	case h.memory > l.Memory:
+		return refuse(TooLarge, nil, "decoding the image of %d x %d pixels takes %d MiB, at most %d MiB are given: scale it down first, or save it in 8 bits without interlacing or progression",
+			h.width, h.height, h.memory>>20, l.Memory>>20)
+	case h.compressed < h.least:
+		return refuse(Truncated, nil, "the %s image is truncated: %d bytes cannot hold the %d x %d pixels that it says it has", format, h.compressed, h.width, h.height)
+	case format == JPEG && h.scans > scans:
+		return refuse(TooLarge, nil, "the jpeg image goes over its pixels in %d scans, at most %d are decoded: save it anew", h.scans, scans)
 	}
 	return nil
 }
@@ -150,17 +212,16 @@ func ends(data []byte, format Format) bool {
 	if format == JPEG {
 		return bytes.HasSuffix(bytes.TrimRight(data, "\x00"), []byte("\xff\xd9"))
 	}
-	const overhead = 12 // of a PNG chunk: length, type, checksum
 	rest := data[len(pngMagic):]
-	for len(rest) >= overhead {
+	for len(rest) >= chunkOverhead {
 		if string(rest[4:8]) == "IEND" {
 			return true
 		}
 		length := uint64(binary.BigEndian.Uint32(rest))
-		if length > uint64(len(rest)-overhead) {
+		if length > uint64(len(rest)-chunkOverhead) {
 			return false
 		}
-		rest = rest[overhead+length:]
+		rest = rest[chunkOverhead+length:]
 	}
 	return false
 }

@@ -1,5 +1,5 @@
 // Package imaging owns the way from the bytes of an image file to the 8-bit
-// pixels that a model sees: limits, decoding, grey conversion, resizing. It is
+// pixels that a model sees: limits, decoding, orientation, grey, resizing. It is
 // the one implementation that data set, predict and server share, so that a
 // model meets in production exactly what it was trained on.
 //
@@ -9,9 +9,13 @@
 // picture is stretched to the wanted size. A picture that has the size already
 // is never resampled. Colour planes, PSNR and SSIM serve super-resolution.
 //
-// Refused: formats other than PNG and JPEG, and whatever exceeds the limits,
-// before a pixel of it is decoded. Transparent pixels are laid over black.
-// EXIF orientation is not looked at.
+// Decoded are PNG of all kinds and JPEG, baseline and progressive, grey, colour,
+// CMYK and YCCK (as Adobe writes them, inverted); turned upright by EXIF, and
+// transparent pixels laid over black.
+//
+// Refused: other formats, lossless, arithmetic-coded and 12-bit JPEG, CMYK
+// without Adobe's mark, and whatever exceeds the limits or cannot hold the
+// pixels that it announces, before a pixel of it is decoded.
 package imaging
 
 import (

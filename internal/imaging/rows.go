@@ -128,6 +128,15 @@ func colourRows(img image.Image, b image.Rectangle) func(dst []uint8, y int) []u
 			return dst
 		}
 	}
+	if img, ok := img.(image.RGBA64Image); ok { // without an allocation a pixel
+		return func(dst []uint8, y int) []uint8 {
+			for x := range b.Dx() {
+				c := img.RGBA64At(b.Min.X+x, b.Min.Y+y)
+				dst[3*x], dst[3*x+1], dst[3*x+2] = eight(uint32(c.R)), eight(uint32(c.G)), eight(uint32(c.B))
+			}
+			return dst
+		}
+	}
 	return func(dst []uint8, y int) []uint8 {
 		for x := range b.Dx() {
 			dst[3*x], dst[3*x+1], dst[3*x+2] = over(img.At(b.Min.X+x, b.Min.Y+y))
