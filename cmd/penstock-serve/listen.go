@@ -2,94 +2,123 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
+
+	"golang.org/x/net/netutil"
 )
 
-// certificate is the files of the flags --tls-cert and --tls-key.
-type certificate struct{ cert, key string }
-
-func (c certificate) given() bool { return c.cert != "" }
-
-func (c certificate) check() error {
-	if (c.cert == "") != (c.key == "") {
-		return errors.New("--tls-cert and --tls-key belong together")
-	}
-	return nil
-}
-
-// checkPublic refuses to carry pictures of patients over a network in the
-// clear.
-func checkPublic(address string, tls bool) error {
-	name, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return fmt.Errorf("--listen %q: want host:port: %w", address, err)
-	}
-	ip := net.ParseIP(name)
-	if tls || name == "localhost" || (ip != nil && ip.IsLoopback()) {
-		return nil
-	}
-	return fmt.Errorf("--listen %s is not on loopback: give --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy", address)
-}
-
-// Bounds of a connection. Reading covers a picture over a slow line.
+// Bounds of a connection that no flag changes.
 const (
-	readHeaderTerm = 5 * time.Second
-	readTerm       = 30 * time.Second
-	writeTerm      = 3 * time.Minute // a load on the admin side answers when it is done
-	idleTerm       = 2 * time.Minute
-	maxHeader      = 64 << 10
+	readHeaderTerm   = 5 * time.Second
+	writeTerm        = 3 * time.Minute // a load on the admin side answers when it is done
+	idleTerm         = 2 * time.Minute
+	maxHeader        = 64 << 10 // bytes
+	adminConnections = 64
+	// stopTerm is what a request has to notice that it is terminated.
+	stopTerm = 2 * time.Second
 )
 
-// endpoint is one listener and what answers there.
-type endpoint struct {
+// errDrained is why a request ends that outlasts the drain.
+var errDrained = errors.New("the server goes away")
+
+// side is one listener and what answers there. drain takes no new connection
+// and returns when the last request has ended, or ctx has; stop ends whatever
+// is left.
+type side struct {
 	name, address string
-	handler       http.Handler
+	connections   int // at a time; more wait until one is closed
+	serve         func(net.Listener) error
+	drain         func(ctx context.Context) error
+	stop          func()
 }
 
-// servers are the listeners of the process.
+// httpSide makes a side of HTTP. Requests must have come within read; with a
+// certificate's config it speaks TLS only, HTTP/2 too.
+func httpSide(name, address string, connections int, read time.Duration, handler http.Handler, secure *tls.Config, log *slog.Logger) side {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	server := &http.Server{
+		Handler: untilRead(handler), ReadHeaderTimeout: min(read, readHeaderTerm), ReadTimeout: read,
+		WriteTimeout: writeTerm, IdleTimeout: idleTerm, MaxHeaderBytes: maxHeader, TLSConfig: secure,
+		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: 128},
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	s := side{name: name, address: address, connections: connections, serve: server.Serve, drain: server.Shutdown}
+	if secure != nil {
+		s.serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	}
+	s.stop = func() {
+		cancel(errDrained) // runs are terminated, and their requests answer that
+		short, done := context.WithTimeout(context.Background(), stopTerm)
+		defer done()
+		if server.Shutdown(short) != nil {
+			server.Close()
+		}
+	}
+	return s
+}
+
+// untilRead ends the bound on reading with the body's last byte: net/http
+// leaves it on the connection, and would cancel a request that works longer
+// than it may take to come.
+func untilRead(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 1 && r.Body != nil {
+			r.Body = &timedBody{r.Body, http.NewResponseController(w)}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+type timedBody struct {
+	io.ReadCloser
+	connection *http.ResponseController
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		if failed := b.connection.SetReadDeadline(time.Time{}); failed != nil {
+			return n, failed
+		}
+	}
+	return n, err
+}
+
+// servers are the listeners of the process, the admin side last.
 type servers struct {
-	all    []*http.Server
+	sides  []side
 	failed chan error
 }
 
 // listen opens all addresses before anything is answered: a busy port is an
 // error of the start.
-func listen(log *slog.Logger, c certificate, endpoints ...endpoint) (*servers, error) {
-	s := &servers{failed: make(chan error, len(endpoints))}
-	listeners := make([]net.Listener, 0, len(endpoints))
-	for _, e := range endpoints {
-		l, err := net.Listen("tcp", e.address)
+func listen(log *slog.Logger, secure bool, sides ...side) (*servers, error) {
+	s := &servers{sides: sides, failed: make(chan error, len(sides))}
+	listeners := make([]net.Listener, 0, len(sides))
+	for _, each := range sides {
+		l, err := net.Listen("tcp", each.address)
 		if err != nil {
 			for _, open := range listeners {
 				err = errors.Join(err, open.Close())
 			}
-			return nil, fmt.Errorf("the %s address %s cannot be used (is another server on this port?): %w", e.name, e.address, err)
+			return nil, fmt.Errorf("the %s address %s cannot be used (is another server on this port?): %w", each.name, each.address, err)
 		}
-		listeners = append(listeners, l)
+		listeners = append(listeners, netutil.LimitListener(l, each.connections))
 	}
-	for i, e := range endpoints {
-		server := &http.Server{
-			Handler: e.handler, ReadHeaderTimeout: readHeaderTerm, ReadTimeout: readTerm,
-			WriteTimeout: writeTerm, IdleTimeout: idleTerm, MaxHeaderBytes: maxHeader,
-			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-		}
-		s.all = append(s.all, server)
-		log.Info("listening", "side", e.name, "address", listeners[i].Addr().String(), "tls", c.given())
-		go func() { s.failed <- serve(server, listeners[i], c) }()
+	for i, each := range sides {
+		log.Info("listening", "side", each.name, "address", listeners[i].Addr().String(), "tls", secure, "connections", each.connections)
+		go func() { s.failed <- each.serve(listeners[i]) }()
 	}
 	return s, nil
-}
-
-func serve(server *http.Server, l net.Listener, c certificate) error {
-	if c.given() {
-		return server.ServeTLS(l, c.cert, c.key)
-	}
-	return server.Serve(l)
 }
 
 // wait returns when ctx ends, or with the error of a listener that broke.
@@ -103,21 +132,34 @@ func (s *servers) wait(ctx context.Context) error {
 }
 
 // shutdown takes no new connection and gives the requests that go on their
-// time; the admin side goes last, so that the draining can be watched.
+// time; what is left then is terminated. The admin side goes last, so that the
+// draining can be watched.
 func (s *servers) shutdown(term time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), term)
 	defer cancel()
-	for _, server := range s.all {
-		if err := server.Shutdown(ctx); err != nil {
-			return fmt.Errorf("requests were still going on %s after the signal: %w", term, err)
+	last := len(s.sides) - 1
+	var draining sync.WaitGroup
+	var mu sync.Mutex
+	var cut error
+	end := func(each side) {
+		if err := each.drain(ctx); err != nil {
+			mu.Lock()
+			cut = errors.Join(cut, fmt.Errorf("requests on the %s side were still going on %s after the signal and were cut off: %w", each.name, term, err))
+			mu.Unlock()
+			each.stop()
 		}
 	}
-	return nil
+	for _, each := range s.sides[:last] {
+		draining.Go(func() { end(each) })
+	}
+	draining.Wait()
+	end(s.sides[last])
+	return cut
 }
 
 // close ends whatever is left.
 func (s *servers) close() {
-	for _, server := range s.all {
-		server.Close()
+	for _, each := range s.sides {
+		each.stop()
 	}
 }

@@ -3,21 +3,17 @@ package main
 import (
 	"context"
 	"errors"
-	"log/slog"
+	"fmt"
+	"net"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/penstock-ml/penstock/internal/action"
-	"github.com/penstock-ml/penstock/internal/bundle"
-	"github.com/penstock-ml/penstock/internal/outside/objectstore"
 	"github.com/penstock-ml/penstock/internal/verdict"
 	"github.com/penstock-ml/penstock/internal/workspace"
+	"github.com/penstock-ml/penstock/serve/access"
 	"github.com/penstock-ml/penstock/serve/admin"
-	"github.com/penstock-ml/penstock/serve/api"
-	"github.com/penstock-ml/penstock/serve/host"
-	"github.com/penstock-ml/penstock/serve/metrics"
-	"github.com/penstock-ml/penstock/serve/model"
 )
 
 type runOptions struct {
@@ -31,6 +27,8 @@ type runOptions struct {
 	state       string
 	slo         time.Duration
 	drain       time.Duration
+	read        time.Duration
+	connections int
 }
 
 func runCommand() action.Command {
@@ -49,113 +47,74 @@ requests that go on come to their end.`,
 		Example: `penstock-serve run --name xray --slot stable --bucket xray --state /var/lib/penstock/stable \
   --listen 127.0.0.1:8000 --admin-listen 127.0.0.1:9000
 curl --data-binary @chest.png http://127.0.0.1:8000/v1/models/xray/predict`,
-		Flags: append(o.engine.flags(),
-			&cli.StringFlag{Name: "listen", Usage: "public `ADDRESS`", Value: "127.0.0.1:8000", Destination: &o.listen},
-			&cli.StringFlag{Name: "admin-listen", Usage: "admin `ADDRESS`", Value: "127.0.0.1:9000", Destination: &o.adminListen},
-			&cli.StringFlag{Name: "tls-cert", Usage: "PEM `FILE` of the certificate of both listeners; needed off loopback", Destination: &o.tls.cert},
-			&cli.StringFlag{Name: "tls-key", Usage: "PEM `FILE` of its key", Destination: &o.tls.key},
-			&cli.StringFlag{Name: "name", Usage: "`NAME` of the model, as in the bundles and in the path", Required: true, Destination: &o.name},
-			&cli.StringFlag{Name: "slot", Usage: "`SLOT` that the metrics name: stable, canary, staging", Required: true, Destination: &o.slot},
-			&cli.StringFlag{Name: "bucket", Usage: "`BUCKET` that holds the bundles below models/", Required: true, Destination: &o.bucket},
-			&cli.StringFlag{Name: "state", Usage: "`DIR` that remembers what is served; one for each server", Required: true, Destination: &o.state},
-			&cli.StringFlag{Name: "cache", Usage: "`DIR` of fetched bundles (default: below PENSTOCK_CACHE)", Destination: &o.cache},
-			&cli.DurationFlag{Name: "slo", Usage: "`DURATION` within which answers are wanted; a boundary of the metrics", Value: 500 * time.Millisecond, Destination: &o.slo},
-			&cli.DurationFlag{Name: "drain", Usage: "`DURATION` that requests have to end after SIGTERM", Value: 30 * time.Second, Destination: &o.drain},
-		),
+		Flags: o.flags(),
 		Environment: append(append(workspace.StoreVariables(), engineVariables()...),
-			action.Variable{Name: "PENSTOCK_ADMIN_TOKEN", Description: "token of the admin listener; needed off loopback", Secret: true}),
+			action.Variable{Name: "PENSTOCK_ADMIN_TOKEN", Description: "token of the admin listener; needed off loopback", Secret: true},
+			action.Variable{Name: access.Variable, Description: "tokens of the public listener, separated by commas: clients send one of them; none: everybody may", Secret: true}),
 		Run: func(ctx context.Context, env *action.Env) (verdict.Result, error) { return runServer(ctx, env, o) },
 	}
 }
 
-func runServer(ctx context.Context, env *action.Env, o runOptions) (r verdict.Result, err error) {
-	access, err := o.check(env)
-	if err != nil {
-		return r, verdict.Usage(err)
-	}
-	load, closeRuntime, err := o.loader(env)
-	if err != nil {
-		return r, err
-	}
-	defer func() { err = errors.Join(err, closeRuntime()) }()
+func (o *runOptions) flags() []cli.Flag {
+	return append(o.engine.flags(),
+		&cli.StringFlag{Name: "listen", Usage: "public `ADDRESS`", Value: "127.0.0.1:8000", Destination: &o.listen},
+		&cli.StringFlag{Name: "admin-listen", Usage: "admin `ADDRESS`", Value: "127.0.0.1:9000", Destination: &o.adminListen},
+		&cli.StringFlag{Name: "tls-cert", Usage: "PEM `FILE` of the certificate of all listeners, read again when it changes; needed off loopback", Destination: &o.tls.cert},
+		&cli.StringFlag{Name: "tls-key", Usage: "PEM `FILE` of its key", Destination: &o.tls.key},
+		&cli.StringFlag{Name: "name", Usage: "`NAME` of the model, as in the bundles and in the path", Required: true, Destination: &o.name},
+		&cli.StringFlag{Name: "slot", Usage: "`SLOT` that the metrics name: stable, canary, staging", Required: true, Destination: &o.slot},
+		&cli.StringFlag{Name: "bucket", Usage: "`BUCKET` that holds the bundles below models/", Required: true, Destination: &o.bucket},
+		&cli.StringFlag{Name: "state", Usage: "`DIR` that remembers what is served; one for each server", Required: true, Destination: &o.state},
+		&cli.StringFlag{Name: "cache", Usage: "`DIR` of fetched bundles (default: below PENSTOCK_CACHE)", Destination: &o.cache},
+		&cli.DurationFlag{Name: "slo", Usage: "`DURATION` within which answers are wanted; a boundary of the metrics", Value: 500 * time.Millisecond, Destination: &o.slo},
+		&cli.DurationFlag{Name: "drain", Usage: "`DURATION` that requests have to end after SIGTERM; what goes on longer is cut off", Value: 30 * time.Second, Destination: &o.drain},
+		&cli.DurationFlag{Name: "read-timeout", Usage: "`DURATION` that a request has to come in whole", Value: 30 * time.Second, Destination: &o.read},
+		&cli.IntFlag{Name: "max-connections", Usage: "`NUMBER` of connections to a public listener at a time", Value: 1024, Destination: &o.connections},
+	)
+}
 
-	log := slog.New(slog.NewTextHandler(env.Stderr, nil))
-	counted := metrics.New(o.slot, o.slo)
-	counters := counted.Model(o.name)
-	models := host.New(o.name, o.state, load, counters, log)
-	defer models.Close()
-	public := api.New(models, counters, log, action.BuildVersion(version), o.slo)
-	private := admin.New(models, access, counted.Handler())
+// certificate is the files of the flags --tls-cert and --tls-key.
+type certificate struct{ cert, key string }
 
-	servers, err := listen(log, o.tls,
-		endpoint{"public", o.listen, public.Handler()},
-		endpoint{"admin", o.adminListen, private.Handler()})
-	if err != nil {
-		return r, err
-	}
-	defer servers.close()
-	resumed := make(chan struct{})
-	go func() {
-		defer close(resumed)
-		if err := models.Resume(ctx); err != nil {
-			log.Error("what was served before the restart is not served", "reason", err)
-		}
-	}()
-	err = servers.wait(ctx)
-	public.Drain()
-	left := servers.shutdown(o.drain)
-	<-resumed // it ends with ctx, or by itself
-	if err := errors.Join(err, left); err != nil {
-		return r, err
-	}
-	r = verdict.Passed("served %s until told to stop", o.name)
-	if digest := models.Status().Serving; digest != "" {
-		r.Subjects["model"] = digest
-	}
-	return r, nil
+func (c certificate) given() bool { return c.cert != "" }
+
+// guards say who may reach the listeners.
+type guards struct {
+	admin  admin.Access
+	tokens access.Tokens
 }
 
 // check refuses what should not be started at all.
-func (o *runOptions) check(env *action.Env) (admin.Access, error) {
-	if err := o.tls.check(); err != nil {
-		return admin.Access{}, err
+func (o *runOptions) check(env *action.Env) (g guards, err error) {
+	if (o.tls.cert == "") != (o.tls.key == "") {
+		return g, errors.New("--tls-cert and --tls-key belong together")
 	}
-	if o.slo <= 0 || o.drain <= 0 {
-		return admin.Access{}, errors.New("--slo and --drain must be positive, such as 500ms")
+	if o.slo <= 0 || o.drain <= 0 || o.read <= 0 {
+		return g, errors.New("--slo, --drain and --read-timeout must be positive, such as 500ms")
 	}
-	if err := checkPublic(o.listen, o.tls.given()); err != nil {
-		return admin.Access{}, err
+	if o.connections < 1 {
+		return g, errors.New("--max-connections must be at least 1")
 	}
-	return admin.CheckListener(o.adminListen, env.Getenv("PENSTOCK_ADMIN_TOKEN"), o.tls.given())
+	if err := checkPublic("--listen", o.listen, o.tls.given()); err != nil {
+		return g, err
+	}
+	if g.tokens, err = access.ParseTokens(env.Getenv(access.Variable)); err != nil {
+		return g, err
+	}
+	g.admin, err = admin.CheckListener(o.adminListen, env.Getenv("PENSTOCK_ADMIN_TOKEN"), o.tls.given())
+	return g, err
 }
 
-// loader opens the bucket and ONNX Runtime, and gives the way from a digest to
-// a model that is ready.
-func (o *runOptions) loader(env *action.Env) (host.Load, func() error, error) {
-	credentials, err := objectstore.CredentialsFromEnv(env.Getenv)
+// checkPublic refuses to carry pictures of patients over a network in the
+// clear.
+func checkPublic(flag, address string, tls bool) error {
+	name, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, nil, verdict.Coded("credentials", err)
+		return fmt.Errorf("%s %q: want host:port: %w", flag, address, err)
 	}
-	bucket, err := objectstore.Open(credentials, o.bucket)
-	if err != nil {
-		return nil, nil, err
+	ip := net.ParseIP(name)
+	if tls || name == "localhost" || (ip != nil && ip.IsLoopback()) {
+		return nil
 	}
-	cache := o.cache
-	if cache == "" {
-		if cache, err = modelCache(env); err != nil {
-			return nil, nil, err
-		}
-	}
-	runtime, err := o.engine.start(env)
-	if err != nil {
-		return nil, nil, err
-	}
-	load := func(ctx context.Context, digest string) (*model.Model, error) {
-		b, err := bundle.Fetch(ctx, bucket, digest, cache)
-		if err != nil {
-			return nil, err
-		}
-		return model.Open(ctx, runtime, b)
-	}
-	return load, runtime.Close, nil
+	return fmt.Errorf("%s %s is not on loopback: give --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy", flag, address)
 }

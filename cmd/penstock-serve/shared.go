@@ -12,24 +12,37 @@ import (
 
 // engine are the flags of every command that runs a model.
 type engine struct {
-	library string
-	threads int
+	library  string
+	profile  string
+	threads  int
+	provider string
+	device   int
 }
 
 func (e *engine) flags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "onnxruntime", Usage: "`PATH` of libonnxruntime.so (default: PENSTOCK_ONNXRUNTIME, the one beside the program, the one in PENSTOCK_CACHE)", Destination: &e.library},
-		&cli.IntFlag{Name: "threads", Usage: "`NUMBER` of threads of one run; as many runs go on at a time as the CPUs allow", Value: 1, Destination: &e.threads},
+		&cli.StringFlag{Name: "profile", Usage: "`PROFILE`: throughput (one thread a run, a run for each CPU) or latency (all CPUs for one run after the other)", Value: model.Throughput, Destination: &e.profile},
+		&cli.IntFlag{Name: "threads", Usage: "`NUMBER` of threads of one run (default: as the profile has it); as many runs go on at a time as the CPUs allow", Destination: &e.threads},
+		&cli.StringFlag{Name: "provider", Usage: "`PROVIDER`: cpu or cuda; one that cannot be used is an error, no other takes its place", Value: "cpu", Destination: &e.provider},
+		&cli.IntFlag{Name: "device", Usage: "`NUMBER` of the provider's device", Destination: &e.device},
 	}
 }
 
 // start starts ONNX Runtime.
 func (e *engine) start(env *action.Env) (*model.Runtime, error) {
+	return e.startBatching(env, model.BatchOptions{})
+}
+
+// startBatching starts ONNX Runtime with requests sharing runs.
+func (e *engine) startBatching(env *action.Env, batch model.BatchOptions) (*model.Runtime, error) {
 	library, err := model.FindLibrary(e.library, env.Getenv)
 	if err != nil {
 		return nil, err
 	}
-	runtime, err := model.Start(model.Options{Library: library, Threads: e.threads})
+	runtime, err := model.Start(model.Options{
+		Library: library, Profile: e.profile, Threads: e.threads, Provider: e.provider, Device: e.device, Batch: batch,
+	})
 	if err != nil {
 		return nil, err
 	}
