@@ -81,7 +81,7 @@ var table = map[string][]string{
 	"serve/explain":      {"internal/imaging"},
 	"serve/service":      {"internal/bundle", "internal/imaging", "internal/oip", "serve/*"},
 	"serve/host":         {"internal/bundle", "serve/model"},
-	"serve/api":          {"internal/imaging", "internal/oip", "serve/host", "serve/metrics", "serve/model"},
+	"serve/api":          {"internal/imaging", "internal/oip", "serve/*"},
 	"serve/admin":        {"internal/bundle", "internal/oip", "serve/host"},
 
 	// The laptop: only penstock-dev and tests.

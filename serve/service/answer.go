@@ -1,15 +1,30 @@
 package service
 
 import (
-	"image"
 	"time"
 
 	"github.com/penstock-ml/penstock/internal/oip"
 )
 
 // Phases are the parts of a request. Queue is the waiting: for the turn, for
-// CPUs and for the others of a batch. Encode is the transport's.
+// CPUs and for the others of a batch. Encode is the transport's, and the
+// picture's where the answer is one.
 type Phases struct{ Decode, Resize, Queue, Run, Explain, Encode time.Duration }
+
+// Phase is one of them.
+type Phase struct {
+	Name string
+	Took time.Duration
+}
+
+// List gives them in their order; explain only where there was one.
+func (p Phases) List() []Phase {
+	all := []Phase{{"decode", p.Decode}, {"resize", p.Resize}, {"queue", p.Queue}, {"run", p.Run}}
+	if p.Explain > 0 {
+		all = append(all, Phase{"explain", p.Explain})
+	}
+	return append(all, Phase{"encode", p.Encode})
+}
 
 // Account is the open end of an answered request. The transport says when the
 // answer is encoded and when it is written; only then the request counts.
@@ -22,7 +37,7 @@ type Account struct {
 }
 
 // Encoded records how long the answer took to encode.
-func (a *Account) Encoded(took time.Duration) { a.Phases.Encode = took }
+func (a *Account) Encoded(took time.Duration) { a.Phases.Encode += took }
 
 // Release gives the answer's memory back and counts the request. Calls after
 // the first do nothing.
@@ -51,8 +66,7 @@ type Prediction struct {
 	Scores       []Score // in the order of the bundle's labels
 	Explanations []Explanation
 	Caveat       string // beside every explanation
-	Enlarged     image.Image
-	Scale        int
+	Enlarged     *Enlarged
 }
 
 // Score is one label's: positive where the score reaches the threshold.
@@ -67,9 +81,15 @@ type Score struct {
 // Explanation is the heat map of one positive finding over the picture.
 type Explanation struct {
 	Label         string
-	Method        string // cam, occlusion
-	Exact         bool   // the map's mean is the score's logit, but for the bias
+	Method        Method
+	Exact         bool   // the map is the score's own: its mean is the logit, but for the bias
 	Note          string // what limits it; empty: nothing
-	PNG           []byte
-	Width, Height int // of the PNG
+	PNG           []byte // empty: there was no time for it, Note says so
+	Width, Height int    // of the PNG
+}
+
+// Enlarged is a picture of exactly Scale x the one that was sent.
+type Enlarged struct {
+	PNG                  []byte
+	Width, Height, Scale int
 }

@@ -7,9 +7,12 @@ import (
 	"time"
 
 	"github.com/penstock-ml/penstock/internal/imaging"
+	"github.com/penstock-ml/penstock/internal/oip"
+	"github.com/penstock-ml/penstock/serve/admission"
 	"github.com/penstock-ml/penstock/serve/host"
 	"github.com/penstock-ml/penstock/serve/metrics"
 	"github.com/penstock-ml/penstock/serve/model"
+	"github.com/penstock-ml/penstock/serve/remote"
 )
 
 // Kind is what went wrong with a request, and so whose fault it was.
@@ -38,6 +41,7 @@ type Problem struct {
 	Kind       Kind
 	Text       string        // for the sender: never contents, never a file's name
 	RetryAfter time.Duration // of Refused: when a turn is likely
+	Digest     string        // of the model that was asked; empty where it is not known
 	Err        error         // for the log; may be nil
 }
 
@@ -55,25 +59,50 @@ func ProblemOf(err error) *Problem {
 	if errors.As(err, &known) {
 		return known
 	}
-	var picture *imaging.Error
-	var run *model.RunError
-	kind, text := Internal, err.Error()
-	switch {
-	case errors.As(err, &picture):
-		kind = kindOf(picture.Code)
-	case errors.As(err, &run):
-		kind = Model
-	case errors.Is(err, host.ErrNoModel), errors.Is(err, model.ErrClosed):
-		kind, text = Unavailable, "no model is loaded yet"
-	case errors.Is(err, context.DeadlineExceeded):
-		kind, text = Late, "the deadline of the request passed before the answer was there"
-	case errors.Is(err, context.Canceled):
-		kind, text = Gone, "the client went away"
+	var refused *admission.Refused
+	if errors.As(err, &refused) {
+		return &Problem{Kind: Refused, Text: refused.Error(), RetryAfter: refused.RetryAfter, Err: err}
+	}
+	kind, text := kindOf(err), err.Error()
+	switch kind {
+	case Unavailable:
+		text = "no model is loaded yet"
+	case Late:
+		text = "the deadline of the request passed before the answer was there"
+	case Gone:
+		text = "the client went away"
 	}
 	return &Problem{Kind: kind, Text: text, Err: err}
 }
 
-func kindOf(code imaging.Code) Kind {
+func kindOf(err error) Kind {
+	var picture *imaging.Error
+	var body *oip.BadRequest
+	var address *remote.Refused
+	var input *model.InputError
+	var run *model.RunError
+	switch {
+	case errors.As(err, &picture):
+		return ofPicture(picture.Code)
+	case errors.As(err, &body) && body.TooLarge:
+		return TooLarge
+	case errors.As(err, &address):
+		return ofAddress(address.Reason)
+	case errors.As(err, &input), errors.As(err, &body):
+		return BadInput
+	case errors.As(err, &run):
+		return Model
+	case errors.Is(err, host.ErrNoModel), errors.Is(err, model.ErrClosed):
+		return Unavailable
+	case errors.Is(err, context.DeadlineExceeded):
+		return Late
+	case errors.Is(err, context.Canceled):
+		return Gone
+	}
+	return Internal
+}
+
+func ofPicture(code imaging.Code) Kind {
 	switch code {
 	case imaging.TooLarge:
 		return TooLarge
@@ -81,6 +110,18 @@ func kindOf(code imaging.Code) Kind {
 		return Unsupported
 	}
 	return BadInput
+}
+
+func ofAddress(reason remote.Reason) Kind {
+	switch reason {
+	case remote.NotAllowed:
+		return Denied
+	case remote.TooLarge:
+		return TooLarge
+	case remote.NoPicture:
+		return Unsupported
+	}
+	return BadInput // it is no URL, or nothing answers there
 }
 
 // outcome says how a problem counts. The canary is judged by what is not the

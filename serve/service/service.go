@@ -13,11 +13,14 @@ package service
 
 import (
 	"context"
+	"crypto/rand"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/penstock-ml/penstock/internal/oip"
+	"github.com/penstock-ml/penstock/serve/admission"
 	"github.com/penstock-ml/penstock/serve/metrics"
 	"github.com/penstock-ml/penstock/serve/model"
 )
@@ -33,35 +36,64 @@ type Counter interface {
 	Count(metrics.Request)
 }
 
+// Recorder remembers what was answered, for the replay on the next model. It
+// copies what it keeps.
+type Recorder interface {
+	AddPicture(data []byte)
+	AddTensors(inputs []oip.Tensor, outputs []string)
+}
+
 // Served is one model name and what belongs to it.
 type Served struct {
 	Host    Host
 	Counter Counter
+	Queue   *admission.Queue // nil: everybody is let in
+	Replay  Recorder         // nil: nothing is remembered
 }
 
 // Options are a service's.
 type Options struct {
-	Log     *slog.Logger
-	Version string        // of the program
-	SLO     time.Duration // within which answers are wanted; the deadline of requests that bring none
-	Strays  Counter       // counts requests for models that there are not
-	Models  []Served      // in the order in which they are shown
+	Log      *slog.Logger
+	Version  string        // of the program
+	SLO      time.Duration // within which answers are wanted; the deadline of requests that bring none
+	Strays   Counter       // counts requests for models that there are not
+	Models   []Served      // in the order in which they are shown
+	Enlarger Enlarger      // nil: super-resolution models answer tensors only
+	// ExplainTerm bounds an explanation where the request has no deadline of its
+	// own; 0: 10 s.
+	ExplainTerm time.Duration
 }
+
+// explainers is how many explanations are made at a time. They stand outside of
+// the queue: what a heat map costs must not make predictions wait.
+const explainers = 2
 
 // Service is safe for concurrent use.
 type Service struct {
-	o        Options
-	draining atomic.Bool
+	o          Options
+	explaining chan struct{}
+	draining   atomic.Bool
 }
 
 // New makes a service.
-func New(o Options) *Service { return &Service{o: o} }
+func New(o Options) *Service {
+	if o.ExplainTerm == 0 {
+		o.ExplainTerm = 10 * time.Second
+	}
+	return &Service{o: o, explaining: make(chan struct{}, explainers)}
+}
+
+// Version is the program's.
+func (s *Service) Version() string { return s.o.Version }
 
 // Drain makes the server say that it is not ready, so that balancers turn
 // away. Requests that come nevertheless are answered.
 func (s *Service) Drain() { s.draining.Store(true) }
 
-// Call is what both kinds of request say of themselves.
+// NewID makes a request id.
+func NewID() string { return strings.ToLower(rand.Text()) }
+
+// Call is what every request says of itself.
 type Call struct {
 	Model   string    // name
 	Version string    // digest; empty: the one that answers
@@ -77,41 +109,70 @@ type Call struct {
 // super-resolution.
 type PredictRequest struct {
 	Call
-	Picture []byte // the file's bytes; theirs is what the answer is about, they are not kept
+	Picture []byte // the file's bytes; they are not kept beyond the call
 	Explain bool   // heat maps of the positive findings
 }
 
 // InferRequest is tensors for any model.
 type InferRequest struct {
 	Call
-	Inputs  []oip.Tensor // in any order; they are not kept
+	Inputs  []oip.Tensor // in any order; they are not kept beyond the call
 	Outputs []string     // nil: all
 }
 
 // Predict answers a picture. The caller writes the answer and then calls
 // Release. Errors are *Problem, counted already.
-func (s *Service) Predict(ctx context.Context, r PredictRequest) (*Prediction, error) {
-	return nil, Bad(Internal, "not built yet")
+func (s *Service) Predict(ctx context.Context, r PredictRequest) (p *Prediction, err error) {
+	w := s.begin(r.Call)
+	defer w.settle(&err)
+	m, err := w.find()
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case r.Explain && m.Task() != taskMultilabel:
+		return nil, Bad(BadInput, "model %q has no findings to explain: its task is %s", m.Name(), m.Task())
+	case m.Task() == taskMultilabel:
+		return w.score(ctx, m, r)
+	case m.Task() == taskSuperResolution && s.o.Enlarger != nil:
+		return w.enlarge(ctx, m, r)
+	}
+	return nil, Bad(Unsupported, "model %q takes no pictures: its task is %s; send tensors to /v2/models/%s/infer", m.Name(), m.Task(), m.Name())
 }
 
 // Infer answers tensors. The caller writes the answer and then calls Release.
 // Errors are *Problem, counted already.
-func (s *Service) Infer(ctx context.Context, r InferRequest) (*Inference, error) {
-	return nil, Bad(Internal, "not built yet")
+func (s *Service) Infer(ctx context.Context, r InferRequest) (i *Inference, err error) {
+	w := s.begin(r.Call)
+	defer w.settle(&err)
+	m, err := w.find()
+	if err != nil {
+		return nil, err
+	}
+	ctx, err = w.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	result, err := m.Infer(ctx, r.Inputs, r.Outputs)
+	w.leave(err == nil)
+	if err != nil {
+		return nil, err
+	}
+	w.took(result.Phases)
+	if w.served.Replay != nil {
+		w.served.Replay.AddTensors(r.Inputs, r.Outputs)
+	}
+	return &Inference{Account: w.account(result.Release), Outputs: result.Outputs}, nil
 }
 
 // Reject counts a request that could not even be read, and gives its *Problem.
-func (s *Service) Reject(ctx context.Context, c Call, err error) *Problem {
+func (s *Service) Reject(c Call, err error) *Problem {
+	w := s.begin(c)
+	if w.served != nil {
+		if m, findErr := w.find(); findErr == nil {
+			w.digest = m.Digest()
+		}
+	}
+	w.settle(&err)
 	return ProblemOf(err)
 }
-
-// Metadata describes a model; version may be empty. Errors are *Problem.
-func (s *Service) Metadata(name, version string) (oip.Model, error) {
-	return oip.Model{}, Bad(Internal, "not built yet")
-}
-
-// ModelReady is nil where the model answers, else a *Problem.
-func (s *Service) ModelReady(name, version string) error { return Bad(Internal, "not built yet") }
-
-// Ready tells whether every model answers and the server is not going away.
-func (s *Service) Ready() bool { return false }
