@@ -1,8 +1,10 @@
 package oip
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
+	"strings"
 )
 
 // element reads one element of a tensor from JSON into out and gives the end
@@ -201,10 +203,11 @@ func (f *filler) comma(due bool) error {
 
 // wanting is why no element follows where one should.
 func (f *filler) wanting() error {
-	switch f.peek() {
-	case ']':
+	f.peek()
+	switch rest := bytes.TrimPrefix(f.text[f.at:], []byte("-")); {
+	case len(rest) > 0 && rest[0] == ']':
 		return f.fail("data has fewer elements than the shape: an array ends after %d of %d in all", f.done, f.total)
-	case 'N', 'n', 'I', 'i', '-':
+	case len(rest) > 0 && strings.IndexByte("NnIi", rest[0]) >= 0:
 		return f.fail("element %d is %s, want %s: JSON has neither NaN nor infinities nor null; the binary tensor extension carries them", f.done, f.here(), f.datatype)
 	}
 	return f.fail("element %d is no %s: %s", f.done, f.datatype, f.here())

@@ -1,6 +1,7 @@
 package oip
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 )
@@ -10,6 +11,7 @@ type described struct {
 	tensor     Tensor
 	parameters map[string]any
 	dataAt     int // where data was passed by for want of shape and datatype; 0: it was not
+	dataEnd    int
 	hasData    bool
 	n          int // elements
 }
@@ -37,7 +39,8 @@ func (d *decoder) tensor() error {
 			}
 			d.peek()
 			t.dataAt = d.at
-			err = d.skip("data")
+			err = d.pass()
+			t.dataEnd = d.at
 		default:
 			err = d.skip(key)
 		}
@@ -85,6 +88,22 @@ func (d *decoder) take(t *described) (err error) {
 	return d.data(&t.tensor, t.n, d.alloc)
 }
 
+// pass goes over data that is read later, when shape and datatype are known,
+// and so need not be checked now.
+func (d *decoder) pass() error {
+	rest := d.text[d.at:]
+	for open, at := 0, 0; ; {
+		end := bytes.IndexByte(rest[at:], ']') + 1
+		if part := rest[at : at+end]; end == 0 || rest[0] != '[' || bytes.IndexByte(part, '"') >= 0 {
+			return d.skip("data")
+		} else if open += bytes.Count(part, []byte("[")) - 1; open == 0 {
+			d.at += at + end
+			return nil
+		}
+		at += end
+	}
+}
+
 // finish checks a tensor's object as a whole, and files it.
 func (d *decoder) finish(t *described) error {
 	size, sized, err := binarySize(t.parameters)
@@ -108,7 +127,9 @@ func (d *decoder) finish(t *described) error {
 		if t.dataAt > 0 {
 			back := d.scanner
 			d.at = t.dataAt
-			err = d.take(t)
+			if err = d.take(t); err == nil && d.at != t.dataEnd {
+				err = d.fail("the data does not end where its brackets do")
+			}
 			d.scanner = back
 		}
 	default:

@@ -18,6 +18,9 @@ type Error struct {
 	Error string `json:"error"`
 }
 
+// Extensions are the extensions of the protocol that the server offers.
+var Extensions = []string{"binary_tensor_data"}
+
 // Live is the body of GET /v2/health/live.
 type Live struct {
 	Live bool `json:"live"`
