@@ -74,7 +74,8 @@ func refuse(code Code, err error, format string, args ...any) *Error {
 type Decoder struct {
 	Limits Limits
 	// GreyJPEG, where given, decodes JPEG files of one component instead. It must
-	// stay within 1 level of the standard library's.
+	// stay within 1 level of the standard library's. What it refuses is left to
+	// the standard library, whose word on bad bytes is the last.
 	GreyJPEG func(data []byte) (*image.Gray, error)
 }
 
@@ -104,7 +105,7 @@ func (d Decoder) Decode(data []byte) (image.Image, Format, error) {
 	switch {
 	case format == PNG:
 		img, err = png.Decode(bytes.NewReader(data))
-	case head.components == 1 && d.GreyJPEG != nil:
+	case d.GreyJPEG != nil && head.components == 1 && head.refined:
 		img, err = d.greyJPEG(data, head)
 	default:
 		img, err = jpeg.Decode(bytes.NewReader(data))
@@ -118,7 +119,7 @@ func (d Decoder) Decode(data []byte) (image.Image, Format, error) {
 func (d Decoder) greyJPEG(data []byte, head header) (image.Image, error) {
 	img, err := d.GreyJPEG(data)
 	if err != nil {
-		return nil, err
+		return jpeg.Decode(bytes.NewReader(data))
 	}
 	if b := img.Bounds(); int64(b.Dx()) != head.width || int64(b.Dy()) != head.height {
 		return nil, fmt.Errorf("the decoder gave %d x %d pixels, the header says %d x %d", b.Dx(), b.Dy(), head.width, head.height)

@@ -13,6 +13,7 @@ type header struct {
 	components    int   // of a JPEG
 	scans         int   // of a JPEG
 	progressive   bool  // JPEG
+	refined       bool  // JPEG: every coefficient comes to its last bit
 	memory        int64 // bytes that decoding allocates, about
 	compressed    int64 // bytes of compressed picture in the file, at most
 	least         int64 // bytes of them without which the picture cannot be whole
@@ -93,7 +94,7 @@ const (
 
 // readJPEG walks the segments in the way image/jpeg does.
 func (h *header) readJPEG(data []byte) {
-	samples := int64(0)
+	samples, missing := int64(0), ^uint64(0)
 	for at := 2; at < len(data); {
 		next := bytes.IndexByte(data[at:], 0xff)
 		if next < 0 || at+next+4 > len(data) {
@@ -130,8 +131,10 @@ func (h *header) readJPEG(data []byte) {
 				h.compressed = int64(len(data) - at)
 			}
 			h.scans++
+			missing &^= settled(body)
 		}
 	}
+	h.refined = !h.progressive || missing == 0
 	h.cost(samples)
 }
 
@@ -156,6 +159,18 @@ func (h *header) frame(body []byte) (samples int64) {
 		samples += units * int64(body[7+3*c]>>4) * int64(body[7+3*c]&15) * 64
 	}
 	return samples
+}
+
+// settled is the set of coefficients, bit by bit, that are whole after a
+// progressive scan with this header, told for one component.
+func settled(body []byte) (set uint64) {
+	if len(body) != 6 || body[5]&15 != 0 { // bits are still to come
+		return 0
+	}
+	for k := body[3]; k <= body[4] && k < 64; k++ {
+		set |= 1 << k
+	}
+	return set
 }
 
 // blocks is how many units of so many blocks of 8 pixels cover a side.

@@ -262,3 +262,23 @@ func TestTheGivenDecoderGetsGreyJPEGsOnly(t *testing.T) {
 		t.Errorf("a picture of another size: %v", err)
 	}
 }
+
+func TestTheGivenDecoderGetsNoUnfinishedProgressiveJPEG(t *testing.T) {
+	// libjpeg smooths what is not refined yet; the standard library does not.
+	whole := files(t)["grey-q75-progressive.jpg"]
+	calls := 0
+	d := Decoder{Limits: DefaultLimits, GreyJPEG: func([]byte) (*image.Gray, error) {
+		calls++
+		return nil, errors.New("not by me")
+	}}
+	want, _, err := d.Decode(whole)
+	if err != nil || calls != 1 {
+		t.Fatalf("what the decoder refuses is left to the standard library: %d calls, %v", calls, err)
+	}
+	last := bytes.LastIndex(whole, []byte{0xff, markerSOS})
+	unfinished := append(bytes.Clone(whole[:last]), 0xff, markerEOI)
+	got, _, err := d.Decode(unfinished)
+	if err != nil || calls != 1 || got.Bounds() != want.Bounds() {
+		t.Errorf("%d calls, %v", calls, err)
+	}
+}

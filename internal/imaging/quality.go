@@ -110,7 +110,8 @@ func scales(got, want Pixels, c Convention, least int) (a, b []plane, err error)
 }
 
 func planesOf(p Pixels, c Convention) ([]plane, error) {
-	channels, weights, offset := 3, [][]float64{}, 0.0
+	var weights [][]float64
+	channels, offset := 3, 0.0
 	switch c.Scale {
 	case YMatlab:
 		weights, offset = [][]float64{{65.481 / 255, 128.553 / 255, 24.966 / 255}}, 16
