@@ -75,6 +75,7 @@ var table = map[string][]string{
 	"serve/remote":       {},
 	"serve/access":       {"internal/oip"},
 	"serve/metrics":      {},
+	"serve/page":         {},
 	"serve/measure":      {"internal/openloop", "internal/stat"},
 	"serve/graph":        {"internal/oip", "serve/graph/onnxpb"},
 	"serve/graph/onnxpb": {},
