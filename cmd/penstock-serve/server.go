@@ -13,9 +13,11 @@ import (
 	"github.com/penstock-ml/penstock/serve/access"
 	"github.com/penstock-ml/penstock/serve/admin"
 	"github.com/penstock-ml/penstock/serve/api"
+	"github.com/penstock-ml/penstock/serve/buffers"
 	"github.com/penstock-ml/penstock/serve/host"
 	"github.com/penstock-ml/penstock/serve/metrics"
 	"github.com/penstock-ml/penstock/serve/model"
+	"github.com/penstock-ml/penstock/serve/service"
 )
 
 func runServer(ctx context.Context, env *action.Env, o runOptions) (r verdict.Result, err error) {
@@ -34,7 +36,11 @@ func runServer(ctx context.Context, env *action.Env, o runOptions) (r verdict.Re
 	counters := counted.Model(o.name)
 	models := host.New(o.name, o.state, load, counters, log)
 	defer models.Close()
-	public := api.New(models, counters, log, action.BuildVersion(version), o.slo)
+	core := service.New(service.Options{
+		Log: log, Version: action.BuildVersion(version), SLO: o.slo, Strays: counted.Model("none"),
+		Models: []service.Served{{Host: models, Counter: counters}},
+	})
+	public := api.New(api.Options{Service: core, Log: log, Buffers: buffers.New(), Page: true})
 	private := admin.New(models, guards.admin, counted.Handler())
 
 	secure, err := o.tls.load(log)
@@ -42,7 +48,7 @@ func runServer(ctx context.Context, env *action.Env, o runOptions) (r verdict.Re
 		return r, err
 	}
 	servers, err := listen(log, secure != nil,
-		httpSide("public", o.listen, o.connections, o.read, guards.tokens.Handler(public.Handler()), secure, log),
+		httpSide("public", o.listen, o.connections, o.read, guards.tokens.Handler(public.Handler(), api.OpenPaths()...), secure, log),
 		httpSide("admin", o.adminListen, adminConnections, o.read, private.Handler(), secure, log))
 	if err != nil {
 		return r, err
@@ -57,7 +63,7 @@ func runServer(ctx context.Context, env *action.Env, o runOptions) (r verdict.Re
 		}
 	}()
 	err = servers.wait(ctx)
-	public.Drain()
+	core.Drain()
 	left := servers.shutdown(o.drain)
 	<-resumed // it ends with ctx, or by itself
 	if err := errors.Join(err, left); err != nil {

@@ -74,6 +74,7 @@ var table = map[string][]string{
 	"serve/admission":    {},
 	"serve/remote":       {},
 	"serve/access":       {"internal/oip"},
+	"serve/turbojpeg":    {},
 	"serve/metrics":      {},
 	"serve/page":         {},
 	"serve/measure":      {"internal/openloop", "internal/stat"},

@@ -22,10 +22,12 @@ import (
 	"github.com/penstock-ml/penstock/internal/imaging"
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/serve/api"
+	"github.com/penstock-ml/penstock/serve/buffers"
 	"github.com/penstock-ml/penstock/serve/host"
 	"github.com/penstock-ml/penstock/serve/metrics"
 	"github.com/penstock-ml/penstock/serve/model"
 	"github.com/penstock-ml/penstock/serve/model/modeltest"
+	"github.com/penstock-ml/penstock/serve/service"
 )
 
 // counts remembers what was counted.
@@ -58,7 +60,7 @@ type world struct {
 	t      *testing.T
 	counts *counts
 	host   *host.Host
-	api    *api.Server
+	core   *service.Service
 	url    string
 	digest string
 }
@@ -91,8 +93,11 @@ func serve(t *testing.T, graph string) *world {
 			t.Fatal(err)
 		}
 	}
-	w.api = api.New(w.host, w.counts, log, "v0", 500*time.Millisecond)
-	server := httptest.NewServer(w.api.Handler())
+	w.core = service.New(service.Options{
+		Log: log, Version: "v0", SLO: 500 * time.Millisecond, Strays: w.counts,
+		Models: []service.Served{{Host: w.host, Counter: w.counts}},
+	})
+	server := httptest.NewServer(api.New(api.Options{Service: w.core, Log: log, Buffers: buffers.New(), Page: true}).Handler())
 	t.Cleanup(server.Close)
 	w.url = server.URL
 	return w
@@ -226,13 +231,13 @@ func TestBadInputIsTheSendersFault(t *testing.T) {
 		{"40,000 x 40,000", predictPath, "image/png", hugePNG(), 413, "40000 x 40000", true},
 		{"too many bytes", predictPath, "image/png", make([]byte, imaging.DefaultLimits.Bytes+1), 413, "bytes", true},
 		{"not an image", predictPath, "image/png", []byte("hello"), 415, "PNG or a JPEG", true},
-		{"JSON", predictPath, "application/json", []byte(`{"url": "http://x"}`), 415, "application/json", true},
+		{"JSON", predictPath, "application/json", []byte(`{"url": "http://x"}`), 415, "does not fetch", true},
 		{"type that is none", predictPath, "image/", picture, 400, "Content-Type", true},
 		{"two files", predictPath, two, twoBody, 400, "more than one file", true},
 		{"no file", predictPath, none, noneBody, 400, "no file", true},
 		{"form without boundary", predictPath, "multipart/form-data", picture, 400, "form", true},
 		{"another model", "/v1/models/other/predict", "image/png", picture, 404, "other", true},
-		{"another address", "/v1/models", "image/png", picture, 404, "no such address", false},
+		{"another address", "/v1/model", "image/png", picture, 404, "no such address", false},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -287,7 +292,7 @@ func TestWithoutAModelNothingIsReady(t *testing.T) {
 
 func TestDrainingSaysNotReadyAndStillAnswers(t *testing.T) {
 	w := serve(t, bundletest.Mean)
-	w.api.Drain()
+	w.core.Drain()
 	if a := w.do("GET", "/v2/health/ready", "", nil); a.status != 503 {
 		t.Errorf("ready: %d", a.status)
 	}

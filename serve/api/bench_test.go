@@ -13,7 +13,6 @@ import (
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
-	"github.com/penstock-ml/penstock/serve/api"
 	"github.com/penstock-ml/penstock/serve/host"
 	"github.com/penstock-ml/penstock/serve/model"
 	"github.com/penstock-ml/penstock/serve/model/modeltest"
@@ -41,7 +40,7 @@ func BenchmarkPredict(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer release()
-	server := httptest.NewServer(api.New(h, count, log, "v0", time.Second).Handler())
+	server := httptest.NewServer(publicSide(h, count))
 	defer server.Close()
 	picture := bundletest.Picture(b, 64, 64, 100)
 	var direct, served []time.Duration

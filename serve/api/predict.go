@@ -1,23 +1,28 @@
 package api
 
 import (
-	"errors"
+	"bytes"
+	"encoding/json"
 	"fmt"
-	"io"
 	"mime"
 	"mime/multipart"
 	"net/http"
+	"net/textproto"
+	"net/url"
 	"strings"
 	"time"
 
-	"github.com/penstock-ml/penstock/serve/model"
+	"github.com/penstock-ml/penstock/serve/service"
 )
 
-// Prediction is the answer of POST /v1/models/{name}/predict.
+// Prediction is the answer of POST /v1/models/{name}/predict by a model that
+// scores labels.
 type Prediction struct {
-	RequestID   string  `json:"request_id"`
-	Model       ModelID `json:"model"`
-	Predictions []Score `json:"predictions"` // in the order of the bundle's labels
+	RequestID    string        `json:"request_id"`
+	Model        ModelID       `json:"model"`
+	Predictions  []Score       `json:"predictions"` // in the order of the bundle's labels
+	Explanations []Explanation `json:"explanations,omitempty"`
+	Caveat       string        `json:"caveat,omitempty"` // beside every explanation
 }
 
 // ModelID says which model answered.
@@ -26,108 +31,167 @@ type ModelID struct {
 	Digest string `json:"digest"`
 }
 
+// Decisions.
+const (
+	Positive = "positive"
+	Negative = "negative"
+)
+
 // Score is one label's: positive where the score reaches the threshold.
 type Score struct {
 	Label     string  `json:"label"`
 	Score     float32 `json:"score"`
 	Threshold float64 `json:"threshold"`
 	Positive  bool    `json:"positive"`
+	Decision  string  `json:"decision"` // the same as a word
 	Urgency   string  `json:"urgency"`
 }
 
-// formOverhead is what a form may add to its one file, in bytes.
-const formOverhead = 64 << 10
+// Explanation is the heat map of one positive finding over the picture. Its PNG
+// stands in PNG, or in a part of its own; neither where there was no time.
+type Explanation struct {
+	Label  string         `json:"label"`
+	Method service.Method `json:"method"`
+	Exact  bool           `json:"exact"`
+	Note   string         `json:"note,omitempty"`
+	PNG    []byte         `json:"png,omitempty"`  // base64
+	Part   string         `json:"part,omitempty"` // Content-ID of its part
+	Width  int            `json:"width,omitempty"`
+	Height int            `json:"height,omitempty"`
+}
 
-func (s *Server) predict(e *exchange, w http.ResponseWriter, r *http.Request) (any, error) {
-	picture, err := s.picture(w, r)
-	e.began = time.Now()
+func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
+	c, leave, err := s.admit(r, s.picture.Bytes+formOverhead)
 	if err != nil {
-		return nil, err
+		s.reject(w, c, err)
+		return
 	}
-	m, release, err := s.host.Use()
+	defer leave()
+	explain, err := explainAsked(r.URL.RawQuery)
 	if err != nil {
-		return nil, err
+		s.reject(w, c, err)
+		return
 	}
-	defer release()
-	e.digest = m.Digest()
-	scores, err := m.Predict(r.Context(), picture)
+	loan := loan{pool: s.o.Buffers}
+	defer loan.end()
+	picture, err := s.pictureOf(w, r, &loan)
+	c.Began = time.Now()
 	if err != nil {
-		return nil, err
+		s.reject(w, c, err)
+		return
 	}
-	return prediction(e, m, scores.Values), nil
+	p, err := s.service.Predict(r.Context(), service.PredictRequest{Call: c, Picture: picture, Explain: explain})
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	defer p.Release()
+	w.Header().Set(DigestHeader, p.Digest)
+	if p.Enlarged != nil {
+		w.Header().Set(ScaleHeader, fmt.Sprint(p.Enlarged.Scale))
+		w.Header().Set(SizeHeader, fmt.Sprintf("%dx%d", p.Enlarged.Width, p.Enlarged.Height))
+		timed(w.Header(), p.Phases.List(), time.Since(c.Began))
+		send(w, http.StatusOK, "image/png", p.Enlarged.PNG)
+		return
+	}
+	began := time.Now()
+	kind, body, err := encode(c.ID, p, wantsParts(r.Header.Values("Accept")))
+	p.Encoded(time.Since(began))
+	if err != nil {
+		p.Fail(err)
+		fail(w, err)
+		return
+	}
+	timed(w.Header(), p.Phases.List(), time.Since(c.Began))
+	send(w, http.StatusOK, kind, body)
 }
 
-func prediction(e *exchange, m *model.Model, scores []float32) Prediction {
-	p := Prediction{
-		RequestID: e.id, Model: ModelID{m.Name(), m.Digest()},
-		Predictions: make([]Score, len(scores)),
+// explainAsked reads the query.
+func explainAsked(query string) (bool, error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return false, service.Bad(service.BadInput, "the query cannot be understood")
 	}
-	for i, label := range m.Bundle().Manifest.Labels {
-		p.Predictions[i] = Score{
-			Label: label.Name, Score: scores[i], Threshold: label.Threshold,
-			Positive: float64(scores[i]) >= label.Threshold, Urgency: label.Urgency,
+	explain := false
+	for name, given := range values {
+		switch {
+		case name != "explain":
+			return false, service.Bad(service.BadInput, "the query has a parameter that is not known: there is only explain")
+		case len(given) != 1 || given[0] != "true" && given[0] != "false":
+			return false, service.Bad(service.BadInput, "explain: want true or false, once")
 		}
+		explain = given[0] == "true"
 	}
-	return p
+	return explain, nil
 }
 
-// picture reads the bytes of the image: the whole body, or the one file of a
-// form. What they are is decided by the bytes, not by what the sender calls
-// them.
-func (s *Server) picture(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	kind := r.Header.Get("Content-Type")
-	media, params, err := mime.ParseMediaType(kind)
-	if kind != "" && err != nil {
-		return nil, &problem{http.StatusBadRequest, fmt.Sprintf("the Content-Type cannot be understood: %v", err)}
+// wantsParts tells whether multipart/mixed is accepted by name.
+func wantsParts(accept []string) bool {
+	for _, kind := range strings.Split(strings.Join(accept, ","), ",") {
+		media, params, err := mime.ParseMediaType(kind)
+		if err == nil && media == "multipart/mixed" && strings.Trim(params["q"], "0.") != "" || err == nil && media == "multipart/mixed" && params["q"] == "" {
+			return true
+		}
 	}
-	switch {
-	case media == "multipart/form-data":
-		body := http.MaxBytesReader(w, r.Body, s.limits.Bytes+formOverhead)
-		return onlyFile(multipart.NewReader(body, params["boundary"]), s.limits.Bytes)
-	case media == "", media == "application/octet-stream", strings.HasPrefix(media, "image/"),
-		media == "application/x-www-form-urlencoded": // what curl --data-binary says
-		return readAll(http.MaxBytesReader(w, r.Body, s.limits.Bytes))
-	}
-	return nil, &problem{http.StatusUnsupportedMediaType, fmt.Sprintf("the Content-Type is %s: send a PNG or JPEG as it is, or as the file of a multipart form", media)}
+	return false
 }
 
-func readAll(r io.Reader) ([]byte, error) {
-	data, err := io.ReadAll(r)
-	var tooLong *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLong):
-		return nil, err
-	case err != nil:
-		return nil, &problem{http.StatusBadRequest, fmt.Sprintf("the body could not be read to its end: %v", err)}
+// encode makes the body: JSON with the heat maps as base64, or a part of JSON
+// and one for each heat map.
+func encode(id string, p *service.Prediction, parts bool) (kind string, body []byte, err error) {
+	answer := predictionOf(id, p, parts)
+	text, err := json.Marshal(answer)
+	if err != nil {
+		return "", nil, fmt.Errorf("encode the answer: %w", err)
 	}
-	return data, nil
+	if !parts {
+		return "application/json", append(text, '\n'), nil
+	}
+	var out bytes.Buffer
+	m := multipart.NewWriter(&out)
+	write := func(header textproto.MIMEHeader, data []byte) error {
+		part, err := m.CreatePart(header)
+		if err == nil {
+			_, err = part.Write(data)
+		}
+		return err
+	}
+	err = write(textproto.MIMEHeader{"Content-Type": {"application/json"}}, text)
+	for i, e := range p.Explanations {
+		if err == nil && len(e.PNG) > 0 {
+			err = write(textproto.MIMEHeader{"Content-Type": {"image/png"}, "Content-Id": {"<" + partName(i) + ">"}}, e.PNG)
+		}
+	}
+	if err == nil {
+		err = m.Close()
+	}
+	return mime.FormatMediaType("multipart/mixed", map[string]string{"boundary": m.Boundary()}), out.Bytes(), err
 }
 
-func onlyFile(form *multipart.Reader, limit int64) (file []byte, err error) {
-	for {
-		part, err := form.NextPart()
-		if err == io.EOF {
-			break
-		}
-		var tooLong *http.MaxBytesError
-		if errors.As(err, &tooLong) {
-			return nil, err
-		}
-		if err != nil {
-			return nil, &problem{http.StatusBadRequest, fmt.Sprintf("the form cannot be read: %v", err)}
-		}
-		if part.FileName() == "" && part.FormName() != "file" {
-			continue
-		}
-		if file != nil {
-			return nil, &problem{http.StatusBadRequest, "the form holds more than one file: send one picture a request"}
-		}
-		if file, err = readAll(http.MaxBytesReader(nil, part, limit)); err != nil {
-			return nil, err
-		}
+func partName(i int) string { return fmt.Sprintf("explanation-%d", i) }
+
+func predictionOf(id string, p *service.Prediction, parts bool) Prediction {
+	answer := Prediction{
+		RequestID: id, Model: ModelID{p.Model, p.Digest}, Caveat: p.Caveat,
+		Predictions: make([]Score, len(p.Scores)),
 	}
-	if file == nil {
-		return nil, &problem{http.StatusBadRequest, "the form holds no file"}
+	for i, s := range p.Scores {
+		decision := Negative
+		if s.Positive {
+			decision = Positive
+		}
+		answer.Predictions[i] = Score{s.Label, s.Score, s.Threshold, s.Positive, decision, s.Urgency}
 	}
-	return file, nil
+	for i, e := range p.Explanations {
+		shown := Explanation{Label: e.Label, Method: e.Method, Exact: e.Exact, Note: e.Note, Width: e.Width, Height: e.Height}
+		switch {
+		case len(e.PNG) == 0:
+		case parts:
+			shown.Part = partName(i)
+		default:
+			shown.PNG = e.PNG
+		}
+		answer.Explanations = append(answer.Explanations, shown)
+	}
+	return answer
 }

@@ -15,9 +15,11 @@ import (
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
 	"github.com/penstock-ml/penstock/serve/api"
+	"github.com/penstock-ml/penstock/serve/buffers"
 	"github.com/penstock-ml/penstock/serve/host"
 	"github.com/penstock-ml/penstock/serve/model"
 	"github.com/penstock-ml/penstock/serve/model/modeltest"
+	"github.com/penstock-ml/penstock/serve/service"
 )
 
 func TestSwapsUnderLoadFailNoRequest(t *testing.T) {
@@ -42,7 +44,7 @@ func TestSwapsUnderLoadFailNoRequest(t *testing.T) {
 	if _, err := h.Assign(t.Context(), w.digest); err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(api.New(h, w.counts, slog.New(slog.DiscardHandler), "v0", time.Second).Handler())
+	server := httptest.NewServer(publicSide(h, w.counts))
 	defer server.Close()
 
 	picture := bundletest.Picture(t, 20, 20, 90)
@@ -81,4 +83,11 @@ func TestSwapsUnderLoadFailNoRequest(t *testing.T) {
 	if strings.Contains(w.counts.take(), "error") {
 		t.Error("requests failed")
 	}
+}
+
+// publicSide is one model over HTTP.
+func publicSide(h *host.Host, c service.Counter) http.Handler {
+	log := slog.New(slog.DiscardHandler)
+	core := service.New(service.Options{Log: log, SLO: time.Second, Strays: c, Models: []service.Served{{Host: h, Counter: c}}})
+	return api.New(api.Options{Service: core, Log: log, Buffers: buffers.New()}).Handler()
 }

@@ -75,19 +75,27 @@ func TestInferNamesWhatIsWrongWithARequest(t *testing.T) {
 		return fmt.Sprintf(`{"inputs":[{"name":%q,"datatype":%q,"shape":%s,"data":%s}]}`, name, kind, shape, data)
 	}
 	cases := map[string]struct{ body, text string }{
-		"not JSON":        {"hello", "inference request"},
-		"no input":        {"{}", "exactly one input"},
-		"another name":    {input("image", "FP32", "[1,1,8,8]", "[]"), "exactly one input"},
-		"another type":    {input("input", "UINT8", "[1,1,8,8]", "[]"), "UINT8"},
-		"another shape":   {input("input", "FP32", "[1,1,9,9]", "[]"), "shape"},
-		"rank":            {input("input", "FP32", "[64]", "[]"), "shape"},
-		"negative":        {input("input", "FP32", "[-1,1,8,8]", "[]"), "at least 1"},
+		"not JSON":        {"hello", "no object"},
+		"no input":        {"{}", "no inputs"},
+		"another name":    {input("image", "FP32", "[1]", "[1]"), `the model takes "input"`},
+		"another type":    {input("input", "UINT8", "[1,1,1,1]", "[1]"), "UINT8"},
+		"unknown type":    {input("input", "FLOAT", "[1,1,1,1]", "[1]"), "FLOAT"},
+		"another shape":   {input("input", "FP32", "[1,1,1,1]", "[1]"), "shape"},
+		"rank":            {input("input", "FP32", "[1]", "[1]"), "shape"},
+		"negative":        {input("input", "FP32", "[-1,1,8,8]", "[]"), "no dimension"},
 		"huge":            {input("input", "FP32", "[99999999999,1,8,8]", "[]"), "more than"},
-		"too few":         {input("input", "FP32", "[1,1,8,8]", "[1,2,3]"), "elements"},
-		"NaN":             {input("input", "FP32", "[1,1,8,8]", "[NaN]"), "inference request"},
-		"no data":         {`{"inputs":[{"name":"input","datatype":"FP32","shape":[1,1,8,8]}]}`, "array"},
+		"too few":         {input("input", "FP32", "[1,1,8,8]", "[1,2,3]"), "fewer"},
+		"too many":        {input("input", "FP32", "[1,1,1,1]", "[1,2]"), "more"},
+		"NaN":             {input("input", "FP32", "[1,1,1,1]", "[NaN]"), "NaN"},
+		"infinity":        {input("input", "FP32", "[1,1,1,1]", "[1e99]"), "1e99"},
+		"no data":         {`{"inputs":[{"name":"input","datatype":"FP32","shape":[1,1,8,8]}]}`, "neither data"},
 		"unknown output":  {string(inferBody(1, 0, `,"outputs":[{"name":"logits"}]`)), "logits"},
-		"negative length": {input("input", "FP32", "[1,1,8,-8]", "[]"), "shape"},
+		"output twice":    {string(inferBody(1, 0, `,"outputs":[{"name":"scores"},{"name":"scores"}]`)), "twice"},
+		"negative length": {input("input", "FP32", "[1,1,8,-8]", "[]"), "no dimension"},
+		"field twice":     {`{"inputs":[],"inputs":[]}`, "twice"},
+		"input twice":     {`{"inputs":[{"name":"input","datatype":"FP32","shape":[1],"data":[1]},{"name":"input","datatype":"FP32","shape":[1],"data":[1]}]}`, "two tensors"},
+		"depth":           {`{"parameters":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `}`, ""},
+		"deep data":       {input("input", "FP32", "[1]", strings.Repeat("[", 100000)), ""},
 	}
 	for name, c := range cases {
 		w.counts.take()

@@ -136,8 +136,9 @@ func (p *Problem) outcome(took, allowed, slo time.Duration) metrics.Outcome {
 			return metrics.ClientError
 		}
 	case Refused:
-		if allowed < slo { // a deadline of the sender's that was never to be kept
-			return metrics.ClientError
+		var refused *admission.Refused
+		if allowed < slo && errors.As(p.Err, &refused) && refused.Reason == admission.Deadline {
+			return metrics.ClientError // nobody promised to keep such a deadline
 		}
 		return metrics.Refused
 	}

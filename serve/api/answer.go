@@ -1,0 +1,144 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/penstock-ml/penstock/internal/oip"
+	"github.com/penstock-ml/penstock/serve/service"
+)
+
+// Headers of answers, beside those of the Open Inference Protocol.
+const (
+	DigestHeader    = "Penstock-Model-Digest"
+	RequestIDHeader = "Penstock-Request-Id"
+	ScaleHeader     = "Penstock-Scale"      // of an enlarged image
+	SizeHeader      = "Penstock-Image-Size" // WIDTHxHEIGHT of an enlarged image
+)
+
+// statusGone is what proxies write for a client that went away; nobody gets it.
+const statusGone = 499
+
+// statuses says how a problem is told over HTTP.
+var statuses = map[service.Kind]int{
+	service.BadInput:    http.StatusBadRequest,
+	service.TooLarge:    http.StatusRequestEntityTooLarge,
+	service.Unsupported: http.StatusUnsupportedMediaType,
+	service.NotFound:    http.StatusNotFound,
+	service.Denied:      http.StatusForbidden,
+	service.Refused:     http.StatusTooManyRequests,
+	service.Late:        http.StatusGatewayTimeout,
+	service.Gone:        statusGone,
+	service.Unavailable: http.StatusServiceUnavailable,
+	service.Model:       http.StatusInternalServerError,
+	service.Internal:    http.StatusInternalServerError,
+}
+
+// exchange is one HTTP request under way.
+type exchange struct {
+	came  time.Time // when its headers had come
+	id    string
+	trace trace
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(r *http.Request) *exchange { return r.Context().Value(exchangeKey{}).(*exchange) }
+
+// timedWriter sees to it that every answer has Server-Timing.
+type timedWriter struct {
+	http.ResponseWriter
+	came  time.Time
+	wrote bool
+}
+
+func (w *timedWriter) WriteHeader(status int) {
+	if h := w.Header(); !w.wrote && h.Get(timingHeader) == "" {
+		timed(h, nil, time.Since(w.came))
+	}
+	w.wrote = true
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *timedWriter) Write(data []byte) (int, error) {
+	if !w.wrote {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriter.Write(data)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// guarded gives every request its id and its span, and keeps a panic in the
+// request that caused it.
+func (s *Server) guarded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(plain http.ResponseWriter, r *http.Request) {
+		x := &exchange{came: time.Now(), id: service.NewID(), trace: traceOf(r.Header)}
+		w := &timedWriter{ResponseWriter: plain, came: x.came}
+		w.Header().Set(RequestIDHeader, x.id)
+		w.Header().Set(traceHeader, x.trace.String())
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		defer func() {
+			v := recover()
+			if v == nil {
+				return
+			}
+			s.o.Log.Error("an answer broke", "request", x.id, "trace", x.trace.id, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			if w.wrote {
+				panic(http.ErrAbortHandler) // half an answer must not look like a whole one
+			}
+			reply(w, http.StatusInternalServerError, oip.Error{Error: "the server broke on this request"})
+		}()
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+	})
+}
+
+// reply writes a JSON answer.
+func reply(w http.ResponseWriter, status int, body any) {
+	data, err := json.Marshal(body)
+	if err != nil { // NaN cannot come this far
+		status, data = http.StatusInternalServerError, []byte(`{"error":"the answer cannot be encoded"}`)
+	}
+	send(w, status, "application/json", append(data, '\n'))
+}
+
+func send(w http.ResponseWriter, status int, kind string, body []byte) {
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	// An error here means that the client is gone: there is nobody to tell.
+	_, _ = w.Write(body)
+}
+
+// fail writes why there is no success.
+func fail(w http.ResponseWriter, err error) {
+	p := service.ProblemOf(err)
+	if p.RetryAfter > 0 { // whole seconds, as the header wants them
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(p.RetryAfter.Seconds()))))
+	}
+	if p.Digest != "" {
+		w.Header().Set(DigestHeader, p.Digest)
+	}
+	reply(w, statuses[p.Kind], oip.Error{Error: p.Text})
+}
+
+// readProblem blames the sender for a body that cannot be read to its end.
+func readProblem(err error) error {
+	var tooLong *http.MaxBytesError
+	if errors.As(err, &tooLong) {
+		return service.Bad(service.TooLarge, "the body has more than %d bytes", tooLong.Limit)
+	}
+	p := service.ProblemOf(err)
+	if p.Kind == service.Internal { // the connection's error
+		p = &service.Problem{Kind: service.BadInput, Text: "the body could not be read to its end", Err: err}
+	}
+	return p
+}

@@ -1,0 +1,59 @@
+package api
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/penstock-ml/penstock/serve/service"
+)
+
+// TimeoutHeader is the sender's own deadline: milliseconds from the request's
+// headers to the answer.
+const TimeoutHeader = "Penstock-Timeout-Ms"
+
+// MaxTimeout is the longest deadline in milliseconds.
+const MaxTimeout = 600_000
+
+// callOf is what a request says of itself. It is of use with an error too: to
+// count it.
+func callOf(r *http.Request) (service.Call, error) {
+	x := exchangeOf(r)
+	c := service.Call{Model: r.PathValue("name"), Version: r.PathValue("version"), ID: x.id, Trace: x.trace.id}
+	text := r.Header.Get(TimeoutHeader)
+	if text == "" {
+		return c, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > MaxTimeout {
+		return c, service.Bad(service.BadInput, "%s: want a whole number of milliseconds from 1 to %d", TimeoutHeader, MaxTimeout)
+	}
+	c.Deadline = x.came.Add(time.Duration(n) * time.Millisecond)
+	return c, nil
+}
+
+// admit looks at all that can be said before the body is read, and reserves
+// room for it.
+func (s *Server) admit(r *http.Request, limit int64) (c service.Call, leave func(), err error) {
+	c, err = callOf(r)
+	if err == nil {
+		err = s.service.Has(c.Model)
+	}
+	if coding := r.Header.Get("Content-Encoding"); err == nil && coding != "" && coding != "identity" {
+		err = service.Bad(service.Unsupported, "the body is compressed: send it as it is")
+	}
+	if err == nil && r.ContentLength > limit {
+		err = service.Bad(service.TooLarge, "the body has more than %d bytes", limit)
+	}
+	if err != nil {
+		return c, nil, err
+	}
+	leave, err = s.gate.enter(r.ContentLength, limit)
+	return c, leave, err
+}
+
+// reject counts and answers a request that did not come as far as the
+// service.
+func (s *Server) reject(w http.ResponseWriter, c service.Call, err error) {
+	fail(w, s.service.Reject(c, readProblem(err)))
+}
