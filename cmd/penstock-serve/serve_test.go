@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -235,15 +234,8 @@ func TestWithACertificateBothSidesSpeakTLSOnly(t *testing.T) {
 	w := newWorld(t)
 	digest := w.publish(bundletest.Mean)
 	cert, key, roots := certificateFiles(t)
-	public, admin := "127.0.0.1:"+freePort(t), "127.0.0.1:"+freePort(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	c := w.command(ctx, "run", "--listen", public, "--admin-listen", admin, "--tls-cert", cert, "--tls-key", key,
-		"--name", "test", "--slot", "stable", "--bucket", w.bucket.Name(), "--state", t.TempDir())
-	s := &server{t: t, process: c, exited: make(chan struct{})}
-	c.Stdout, c.Stderr = &s.log, &s.log
-	must(t, c.Start())
-	go func() { _ = c.Wait(); close(s.exited) }() // killed in the end
-	defer func() { cancel(); <-s.exited }()
+	s := w.start(t.TempDir(), "--tls-cert", cert, "--tls-key", key)
+	public, admin := strings.TrimPrefix(s.public, "http://"), strings.TrimPrefix(s.admin, "http://")
 	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
 	s.await("liveness over TLS", func() bool {
 		response, err := client.Get("https://" + public + "/v2/health/live")

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -171,12 +172,41 @@ type server struct {
 	t             *testing.T
 	process       *exec.Cmd
 	public, admin string
-	log           bytes.Buffer
+	log           logBuffer
 	exited        chan struct{}
+}
+
+// logBuffer is read while the process writes.
+type logBuffer struct {
+	mu   sync.Mutex
+	data bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.data.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.data.String()
 }
 
 // serve starts penstock-serve run with its state in stateDir.
 func (w *world) serve(stateDir string, more ...string) *server {
+	w.t.Helper()
+	s := w.start(stateDir, more...)
+	s.await("liveness", func() bool {
+		code, _, err := s.try("GET", s.public+"/v2/health/live", nil)
+		return err == nil && code == 200
+	})
+	return s
+}
+
+// start is serve without waiting for an answer.
+func (w *world) start(stateDir string, more ...string) *server {
 	w.t.Helper()
 	s := &server{t: w.t, exited: make(chan struct{})}
 	s.public, s.admin = "http://127.0.0.1:"+freePort(w.t), "http://127.0.0.1:"+freePort(w.t)
@@ -194,10 +224,6 @@ func (w *world) serve(stateDir string, more ...string) *server {
 		if w.t.Failed() {
 			w.t.Logf("log of penstock-serve:\n%s", &s.log)
 		}
-	})
-	s.await("liveness", func() bool {
-		code, _, err := s.try("GET", s.public+"/v2/health/live", nil)
-		return err == nil && code == 200
 	})
 	return s
 }
