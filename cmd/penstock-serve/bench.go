@@ -30,6 +30,7 @@ type benchOptions struct {
 	side     int
 	seed     uint64
 	runFlags cli.StringSlice
+	also     cli.StringSlice
 }
 
 func benchCommand() action.Command {
@@ -65,6 +66,7 @@ penstock-serve bench --bundle ./bundle --peer node=http://127.0.0.1:7001 --calle
 			&cli.IntFlag{Name: "side", Usage: "`PIXELS` of width and height of the grey JPEG that is made", Value: 1024, Destination: &o.side},
 			&cli.Uint64Flag{Name: "seed", Usage: "`NUMBER` that the order of the rounds is drawn from", Value: 1, Destination: &o.seed},
 			&cli.StringSliceFlag{Name: "run-flag", Usage: "`FLAG` for the server under test, as --name=value; may be given several times", Destination: &o.runFlags},
+			&cli.StringSliceFlag{Name: "also", Usage: "a further server of this program with flags of its own, as `NAME=FLAGS` with blanks between, such as turbo=--decoder=turbo; may be given several times", Destination: &o.also},
 		),
 		Outputs: []action.Output{
 			{Name: "model", Description: "digest of the bundle"},
@@ -123,14 +125,13 @@ func runBench(ctx context.Context, env *action.Env, o benchOptions) (r verdict.R
 		return r, err
 	}
 	defer func() { err = errors.Join(err, bare.close()) }()
-	server, err := startServer(ctx, env, b, runtime, o)
+	servers, err := o.startServers(ctx, env, b, runtime)
+	defer func() { err = errors.Join(err, servers.stop()) }()
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, server.stop()) }()
-
-	s := &session{env: env, options: o, work: work, bare: bare, own: "http://" + server.public}
-	if err := s.connect(ctx, server); err != nil {
+	s := &session{env: env, options: o, work: work, bare: bare, servers: servers}
+	if err := s.connect(ctx); err != nil {
 		return r, err
 	}
 	r = verdict.Passed("the answers of %d ways to ask are those of ONNX Runtime", len(s.arms)-1)
@@ -155,8 +156,8 @@ type session struct {
 	bare    *bareArm
 	arms    []arm // bare first
 	runs    []benchRun
-	own     string  // base URL of this server
-	most    float64 // pictures a second that closed loops sustained
+	servers ownServers // of this program, the one with --run-flag first
+	most    float64    // pictures a second that closed loops sustained
 	goodput *measure.Goodput
 	checks  []verdict.Check
 }

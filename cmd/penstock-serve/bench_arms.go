@@ -14,6 +14,7 @@ import (
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/oip"
+	"github.com/penstock-ml/penstock/internal/verdict"
 	"github.com/penstock-ml/penstock/serve/measure"
 	"github.com/penstock-ml/penstock/serve/model"
 )
@@ -38,7 +39,7 @@ func (o *benchOptions) asked() []string {
 	return routeNames
 }
 
-func hasRoute(o benchOptions, route string) bool { return slices.Contains(o.asked(), route) }
+func (o *benchOptions) asks(route string) bool { return slices.Contains(o.asked(), route) }
 
 // Names of the two arms that every comparison is about.
 const (
@@ -50,16 +51,18 @@ const (
 type arm struct {
 	name, server, route string
 	caller              func(context.Context) (measure.Caller, error)
+	own                 bool    // a server of this program
 	difference          float64 // of its answer from the bare run's
 }
 
 // Tolerances of answers. Tensors are the same bytes in, the same graph:
-// another build of ONNX Runtime may sum in another order. A peer decodes and
-// resizes by other libraries; its scores may differ by what that does.
+// another build of ONNX Runtime may sum in another order. Peers, and servers with
+// flags of their own, may decode and resize by other libraries; their scores may
+// differ by what that does.
 const (
 	tensorTolerance  = 1e-4
 	pictureTolerance = 1e-4
-	peerTolerance    = 0.1
+	decoderTolerance = 0.1
 )
 
 // requestTerm bounds one exchange.
@@ -112,17 +115,19 @@ func (a *bareArm) caller(context.Context) (measure.Caller, error) {
 }
 
 // connect makes the arms and holds their answers to the bare run's.
-func (s *session) connect(ctx context.Context, server *serverUnderTest) error {
+func (s *session) connect(ctx context.Context) error {
 	s.arms = []arm{{name: bareName, server: bareName, caller: s.bare.caller}}
-	for _, route := range s.options.asked() {
-		if err := s.add(ctx, ownName, "http://"+server.public, server.grpc, route); err != nil {
-			return err
+	for _, server := range s.servers {
+		for _, route := range s.options.asked() {
+			if err := s.add(ctx, server.name, "http://"+server.public, server.grpc, route); err != nil {
+				return err
+			}
 		}
 	}
 	for _, peer := range s.options.peers.Value() {
 		name, to, ok := strings.Cut(peer, "=")
-		if !ok || name == "" || name == bareName || name == ownName || strings.ContainsAny(name, "/ ") {
-			return fmt.Errorf("--peer %q: want NAME=URL with a name of its own", peer)
+		if !ok || !s.servers.fresh(name) {
+			return verdict.Usage(fmt.Errorf("--peer %q: want NAME=URL with a name of its own", peer))
 		}
 		for _, route := range s.options.asked() {
 			if route == routeGRPC {
@@ -140,32 +145,35 @@ func (s *session) connect(ctx context.Context, server *serverUnderTest) error {
 var errNoRoute = errors.New("no such route")
 
 func (s *session) add(ctx context.Context, server, base, grpcAddress, route string) error {
-	a := arm{name: server + "-" + route, server: server, route: route}
+	a := arm{name: server + "-" + route, server: server, route: route, own: s.servers.has(server)}
 	var err error
 	if route == routeGRPC {
 		a.caller, a.difference, err = s.grpcArm(ctx, grpcAddress)
 	} else {
 		a.caller, a.difference, err = s.restArm(ctx, base, route)
 	}
-	if errors.Is(err, errNoRoute) && server != ownName {
+	if errors.Is(err, errNoRoute) && !a.own {
 		s.env.Logf("%s answers no %s: left out", server, route)
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", a.name, err)
 	}
-	tolerance := tensorTolerance
-	switch {
-	case route == routeJPEG && server == ownName:
-		tolerance = pictureTolerance
-	case route == routeJPEG:
-		tolerance = peerTolerance
-	}
-	if a.difference > tolerance {
+	if tolerance := s.tolerance(a); a.difference > tolerance {
 		return fmt.Errorf("%s: its answer differs from ONNX Runtime's by %.3g, more than %.3g: it does not compute the same", a.name, a.difference, tolerance)
 	}
 	s.arms = append(s.arms, a)
 	return nil
+}
+
+func (s *session) tolerance(a arm) float64 {
+	switch {
+	case a.route != routeJPEG:
+		return tensorTolerance
+	case a.server == ownName:
+		return pictureTolerance
+	}
+	return decoderTolerance
 }
 
 func (s *session) restArm(ctx context.Context, base, route string) (func(context.Context) (measure.Caller, error), float64, error) {

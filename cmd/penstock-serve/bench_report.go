@@ -13,19 +13,19 @@ import (
 
 // overload offers pictures at twice what the closed loops sustained.
 func (s *session) overload(ctx context.Context) error {
-	if s.options.goodput == 0 || !hasRoute(s.options, routeJPEG) {
+	if s.options.goodput == 0 || !s.options.asks(routeJPEG) {
 		return nil
 	}
 	most, err := s.sustained()
 	if err != nil {
 		return err
 	}
-	to, header, body, err := s.work.request("", routeJPEG)
+	to, header, body, err := s.work.request("http://"+s.servers[0].public, routeJPEG)
 	if err != nil {
 		return err
 	}
 	header.Set("Penstock-Timeout-Ms", strconv.FormatInt(s.options.deadline.Milliseconds(), 10))
-	request, err := measure.NewRequest(s.own+to, header, body, requestTerm)
+	request, err := measure.NewRequest(to, header, body, requestTerm)
 	if err != nil {
 		return err
 	}
@@ -110,11 +110,11 @@ func (s *session) reportArm(run benchRun, i int, a arm) error {
 	return nil
 }
 
-// reportPeers compares this server with the peers, route by route.
+// reportPeers compares this program's servers with the peers, route by route.
 func (s *session) reportPeers(run benchRun) error {
 	for i, own := range s.arms {
 		for j, peer := range s.arms {
-			if own.server != ownName || peer.server == ownName || peer.server == bareName || own.route != peer.route {
+			if !own.own || peer.own || peer.server == bareName || own.route != peer.route {
 				continue
 			}
 			c, err := measure.Compare(run.series[i], run.series[j], s.options.seed)

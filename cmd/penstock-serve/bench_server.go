@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/penstock-ml/penstock/internal/action"
 	"github.com/penstock-ml/penstock/internal/bundle"
+	"github.com/penstock-ml/penstock/internal/verdict"
 	"github.com/penstock-ml/penstock/serve/model"
 )
 
@@ -26,6 +28,7 @@ const startTerm = time.Minute
 
 // serverUnderTest is penstock-serve run as a process of its own.
 type serverUnderTest struct {
+	name         string
 	process      *exec.Cmd
 	exited       chan struct{}
 	dir          string // its state, the bundle, its log; removed in the end
@@ -33,11 +36,53 @@ type serverUnderTest struct {
 	admin        string
 }
 
+type ownServers []*serverUnderTest
+
+// startServers starts the server under test and those of --also. What was
+// started is given back with an error too.
+func (o *benchOptions) startServers(ctx context.Context, env *action.Env, b *bundle.Bundle, runtime *model.Runtime) (ownServers, error) {
+	first, err := o.startServer(ctx, env, b, runtime, ownName, o.runFlags.Value())
+	if err != nil {
+		return nil, err
+	}
+	all := ownServers{first}
+	for _, also := range o.also.Value() {
+		name, flags, ok := strings.Cut(also, "=")
+		if !ok || !all.fresh(name) {
+			return all, verdict.Usage(fmt.Errorf("--also %q: want NAME=FLAGS with a name of its own", also))
+		}
+		s, err := o.startServer(ctx, env, b, runtime, name, strings.Fields(flags))
+		if err != nil {
+			return all, fmt.Errorf("%s: %w", name, err)
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// fresh tells whether a further server can have the name.
+func (all ownServers) fresh(name string) bool {
+	return name != "" && name != bareName && !all.has(name) && !strings.ContainsAny(name, "/ ")
+}
+
+// has tells whether the name is one of this program's servers.
+func (all ownServers) has(name string) bool {
+	return slices.ContainsFunc(all, func(s *serverUnderTest) bool { return s.name == name })
+}
+
+func (all ownServers) stop() error {
+	var err error
+	for _, s := range all {
+		err = errors.Join(err, s.stop())
+	}
+	return err
+}
+
 // startServer starts this very program as a server and has it serve the
 // bundle. It fetches nothing: the bundle lies in its cache already, so the
 // object store that its environment names is never asked.
-func startServer(ctx context.Context, env *action.Env, b *bundle.Bundle, runtime *model.Runtime, o benchOptions) (_ *serverUnderTest, err error) {
-	s := &serverUnderTest{exited: make(chan struct{})}
+func (o *benchOptions) startServer(ctx context.Context, env *action.Env, b *bundle.Bundle, runtime *model.Runtime, name string, flags []string) (_ *serverUnderTest, err error) {
+	s := &serverUnderTest{name: name, exited: make(chan struct{})}
 	if s.dir, err = os.MkdirTemp("", "penstock-bench-"); err != nil {
 		return nil, err
 	}
@@ -67,10 +112,10 @@ func startServer(ctx context.Context, env *action.Env, b *bundle.Bundle, runtime
 		"--bucket", "bench", "--state", filepath.Join(s.dir, "state"), "--cache", filepath.Join(s.dir, "cache"),
 		"--threads", strconv.Itoa(runtime.Threads()), "--provider", o.engine.provider, "--device", strconv.Itoa(o.engine.device),
 	}
-	if hasRoute(o, routeGRPC) {
+	if o.asks(routeGRPC) {
 		args = append(args, "--grpc-listen", s.grpc)
 	}
-	s.process = exec.Command(program, append(args, o.runFlags.Value()...)...)
+	s.process = exec.Command(program, append(args, flags...)...)
 	s.process.Env = []string{
 		"PATH=" + env.Getenv("PATH"), "HOME=" + s.dir, "PENSTOCK_ONNXRUNTIME=" + library,
 		"AWS_ENDPOINT_URL_S3=http://127.0.0.1:9", "AWS_ACCESS_KEY_ID=none", "AWS_SECRET_ACCESS_KEY=none",
