@@ -99,10 +99,16 @@ func index(m *onnxpb.Model) (*Graph, error) {
 			}
 			g.made[name] = n
 		}
-		if n.GetOpType() == "Constant" && standard(n.GetDomain()) && len(n.GetOutput()) == 1 {
-			if t := constantOf(n); t != nil {
-				g.constants[n.GetOutput()[0]] = t
-			}
+		if len(n.GetOutput()) != 1 || !standard(n.GetDomain()) {
+			continue
+		}
+		t := g.constants[input(n, 0)]
+		if n.GetOpType() == "Constant" {
+			t = constantOf(n)
+		}
+		// Identity: weights that two layers share.
+		if t != nil && (n.GetOpType() == "Constant" || n.GetOpType() == "Identity") {
+			g.constants[n.GetOutput()[0]] = t
 		}
 	}
 	return g, nil
