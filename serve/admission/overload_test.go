@@ -49,7 +49,9 @@ func (l load) run(t *testing.T, seed uint64) (m measured) {
 			m.sent++
 			requests.Go(func() {
 				came := time.Now()
-				turn, err := q.Enter(context.Background(), came.Add(l.deadline))
+				ctx, cancel := context.WithDeadline(context.Background(), came.Add(l.deadline))
+				defer cancel()
+				turn, err := q.Enter(ctx, came.Add(l.deadline))
 				mu.Lock()
 				defer mu.Unlock()
 				if err != nil {

@@ -16,6 +16,7 @@ package admission
 import (
 	"container/list"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -139,12 +140,18 @@ type waiter struct {
 // Enter waits for a turn. It gives *Refused at once when the queue is full or
 // the predicted finish is after the deadline, *Refused later when the deadline
 // has come too near while it waited, and ctx's cause when the client left; the
-// place is free at once then. The zero deadline means none.
+// place is free at once then. The zero deadline means none; ctx's own is one.
+//
+// A deadline that ctx does not have is only wanted: nothing ends the work then,
+// and the answer is of use when it is late. Such a request is not refused where
+// it can begin at once, or a model slower than what is wanted would answer
+// nobody.
 func (q *Queue) Enter(ctx context.Context, deadline time.Time) (*Turn, error) {
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return nil, q.left(ctx)
 	}
-	turn, w, err := q.admit(deadline)
+	_, ends := ctx.Deadline()
+	turn, w, err := q.admit(deadline, ends)
 	if w == nil {
 		return turn, err
 	}
@@ -153,7 +160,7 @@ func (q *Queue) Enter(ctx context.Context, deadline time.Time) (*Turn, error) {
 
 // admit gives a turn where one is free and nobody waits, else a place in the
 // queue, or says why not.
-func (q *Queue) admit(deadline time.Time) (*Turn, *list.Element, error) {
+func (q *Queue) admit(deadline time.Time, ends bool) (*Turn, *list.Element, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
@@ -161,7 +168,7 @@ func (q *Queue) admit(deadline time.Time) (*Turn, *list.Element, error) {
 	if !free && q.waiting.Len() >= q.depth {
 		return nil, nil, &Refused{q.name, Full, q.retryAfter(q.perPlace())}
 	}
-	if late := q.late(now, deadline, free); late > 0 {
+	if late := q.late(now, deadline, free); late > 0 && (ends || !free) {
 		return nil, nil, &Refused{q.name, Deadline, q.retryAfter(late)}
 	}
 	if free {
@@ -193,14 +200,24 @@ func (q *Queue) wait(ctx context.Context, e *list.Element) (*Turn, error) {
 	q.mu.Unlock()
 	if ctx.Err() != nil {
 		if w.turn != nil {
-			w.turn.Leave(false) // it came too late for a client that has left
+			w.turn.Leave(false) // it came too late
 		}
-		return nil, context.Cause(ctx)
+		return nil, q.left(ctx)
 	}
 	if w.refused != nil {
 		return nil, w.refused
 	}
 	return w.turn, nil
+}
+
+// left says why a request whose ctx has ended got no turn.
+func (q *Queue) left(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return &Refused{q.name, Deadline, q.retryAfter(q.perPlace())}
+	}
+	return context.Cause(ctx)
 }
 
 // grant hands free turns to those who wait, in order. Who can no longer make

@@ -14,11 +14,19 @@ var background = context.Background()
 
 func enter(t *testing.T, q *Queue, within time.Duration) *Turn {
 	t.Helper()
-	turn, err := q.Enter(background, time.Now().Add(within))
+	turn, err := try(q, within)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return turn
+}
+
+// try enters with a deadline at which the work would end.
+func try(q *Queue, within time.Duration) (*Turn, error) {
+	deadline := time.Now().Add(within)
+	ctx, cancel := context.WithDeadline(background, deadline)
+	defer cancel()
+	return q.Enter(ctx, deadline)
 }
 
 // learn makes the queue know a service time without variation.
@@ -81,7 +89,7 @@ func TestARequestThatWouldBeLateIsRefusedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := New(Options{Name: "xray", Turns: 2, Depth: 100})
 		learn(t, q, 100*time.Millisecond)
-		_, err := q.Enter(background, time.Now().Add(50*time.Millisecond))
+		_, err := try(q, 50*time.Millisecond)
 		if r := wantRefused(t, err, Deadline); r.RetryAfter > 60*time.Millisecond {
 			t.Errorf("it misses by 50ms, but shall come back in %s", r.RetryAfter)
 		}
@@ -103,8 +111,20 @@ func TestARequestThatWouldBeLateIsRefusedAtOnce(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Errorf("there was time enough: %v", err)
 		}
-		_, err = q.Enter(background, time.Now().Add(-time.Second))
+	})
+}
+
+func TestARequestThatIsOnlyWantedInTimeIsRefusedWhereItHadToWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := New(Options{Name: "xray", Turns: 1, Depth: 10})
+		learn(t, q, 100*time.Millisecond)
+		turn, err := q.Enter(background, time.Now().Add(50*time.Millisecond))
+		if err != nil {
+			t.Fatalf("it begins at once, and late is better than never: %v", err)
+		}
+		_, err = q.Enter(background, time.Now().Add(50*time.Millisecond))
 		wantRefused(t, err, Deadline)
+		turn.Leave(true)
 	})
 }
 
@@ -113,7 +133,9 @@ func TestARequestWhoseDeadlinePassesInTheQueueIsRefusedThen(t *testing.T) {
 		q := New(Options{Name: "xray", Turns: 1, Depth: 10})
 		turn := enter(t, q, time.Second)
 		began := time.Now()
-		_, err := q.Enter(background, began.Add(300*time.Millisecond))
+		_, err := q.Enter(background, began.Add(100*time.Millisecond))
+		wantRefused(t, err, Deadline)
+		_, err = try(q, 200*time.Millisecond)
 		wantRefused(t, err, Deadline)
 		if waited := time.Since(began); waited != 300*time.Millisecond || q.Waiting() != 0 {
 			t.Errorf("after %s, %d waiting", waited, q.Waiting())
@@ -156,11 +178,11 @@ func TestAnIdleServerTriesAgainAfterItWasTooSlowForEverybody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := New(Options{Name: "xray", Turns: 2, Depth: 10})
 		learn(t, q, 3*time.Second)
-		_, err := q.Enter(background, time.Now().Add(500*time.Millisecond))
+		_, err := try(q, 500*time.Millisecond)
 		wantRefused(t, err, Deadline)
 		time.Sleep(staleTerm + time.Millisecond)
 		probe := enter(t, q, 500*time.Millisecond)
-		_, err = q.Enter(background, time.Now().Add(500*time.Millisecond))
+		_, err = try(q, 500*time.Millisecond)
 		wantRefused(t, err, Deadline) // one is enough to know
 		time.Sleep(10 * time.Millisecond)
 		probe.Leave(true)
@@ -177,7 +199,7 @@ func TestTurnsThatOnlyFailForTheirLengthCount(t *testing.T) {
 			t.Errorf("a failure at once made the mean %s", q.service.mean)
 		}
 		for range 20 {
-			turn, err := q.Enter(background, time.Now().Add(400*time.Millisecond))
+			turn, err := try(q, 400*time.Millisecond)
 			if err != nil {
 				wantRefused(t, err, Deadline)
 				return
