@@ -45,7 +45,9 @@ func (c *counts) Count(r metrics.Request) {
 	}
 }
 
-func (c *counts) Serving(string) {}
+func (c *counts) Serving(string)      {}
+func (c *counts) NotServing()         {}
+func (c *counts) Load(metrics.Result) {}
 
 func (c *counts) take() string {
 	c.mu.Lock()
@@ -127,7 +129,9 @@ func (w *world) do(method, path, kind string, body []byte) answer {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return answer{response.StatusCode, response.Header, data}
+	a := answer{response.StatusCode, response.Header, data}
+	conform(w.t, method, path, a)
+	return a
 }
 
 func decode[T any](t *testing.T, a answer) T {
