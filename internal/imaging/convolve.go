@@ -36,34 +36,43 @@ const bothHalves = half | half<<32
 
 // across1 makes two rows of one channel of the packed rows.
 func across1(a, b []uint8, packed []uint64, t *taps) {
-	for x := range a {
-		start, weights := t.of(x)
-		src := packed[start:]
-		src = src[:len(weights)]
+	first := int32(0)
+	for x, end := range t.end {
+		weights := t.weights[first:end]
+		src := packed[t.start[x]:][:len(weights)]
 		sum := uint64(bothHalves)
+		for len(weights) >= 4 && len(src) >= 4 {
+			sum += src[0]*uint64(int64(weights[0])) + src[1]*uint64(int64(weights[1])) +
+				src[2]*uint64(int64(weights[2])) + src[3]*uint64(int64(weights[3]))
+			weights, src = weights[4:], src[4:]
+		}
+		src = src[:len(weights)]
 		for i, w := range weights {
 			sum += src[i] * uint64(int64(w))
 		}
 		a[x], b[x] = unpack(sum)
+		first = end
 	}
 }
 
 // across3 is across1 for three channels.
 func across3(a, b []uint8, packed []uint64, t *taps) {
-	for x := range len(a) / 3 {
-		start, weights := t.of(x)
-		src := packed[3*start:]
+	first := int32(0)
+	for x, end := range t.end {
+		weights := t.weights[first:end]
+		src := packed[3*t.start[x]:]
 		red, green, blue := uint64(bothHalves), uint64(bothHalves), uint64(bothHalves)
-		for _, w := range weights {
-			k := uint64(int64(w))
-			red += src[0] * k
-			green += src[1] * k
-			blue += src[2] * k
-			src = src[3:]
+		for i, w := range weights {
+			k, p := uint64(int64(w)), src[3*i:3*i+3:3*i+3]
+			red += p[0] * k
+			green += p[1] * k
+			blue += p[2] * k
 		}
-		a[3*x], b[3*x] = unpack(red)
-		a[3*x+1], b[3*x+1] = unpack(green)
-		a[3*x+2], b[3*x+2] = unpack(blue)
+		toA, toB := a[3*x:3*x+3:3*x+3], b[3*x:3*x+3:3*x+3]
+		toA[0], toB[0] = unpack(red)
+		toA[1], toB[1] = unpack(green)
+		toA[2], toB[2] = unpack(blue)
+		first = end
 	}
 }
 

@@ -70,8 +70,13 @@ func typesOf(bounds image.Rectangle) map[string]image.Image {
 	}
 	grey, grey16, rgba := image.NewGray(bounds), image.NewGray16(bounds), image.NewRGBA(bounds)
 	cmyk, wide, widePremultiplied := image.NewCMYK(bounds), image.NewNRGBA64(bounds), image.NewRGBA64(bounds)
-	ycc := image.NewYCbCr(bounds, image.YCbCrSubsampleRatio420)
-	for _, plane := range [][]uint8{ycc.Y, ycc.Cb, ycc.Cr, grey16.Pix, wide.Pix, cmyk.Pix} {
+	ycc := map[image.YCbCrSubsampleRatio]*image.YCbCr{}
+	planes := [][]uint8{grey16.Pix, wide.Pix, cmyk.Pix}
+	for ratio := image.YCbCrSubsampleRatio444; ratio <= image.YCbCrSubsampleRatio410; ratio++ {
+		img := image.NewYCbCr(bounds, ratio)
+		ycc[ratio], planes = img, append(planes, img.Y, img.Cb, img.Cr)
+	}
+	for _, plane := range planes {
 		for i := range plane {
 			plane[i] = uint8(random.Uint32())
 		}
@@ -86,10 +91,14 @@ func typesOf(bounds image.Rectangle) map[string]image.Image {
 			paletted.SetColorIndex(x, y, uint8(random.IntN(3)))
 		}
 	}
-	return map[string]image.Image{
+	types := map[string]image.Image{
 		"grey": grey, "grey16": grey16, "rgba": rgba, "nrgba": nrgba, "cmyk": cmyk, "nrgba64": wide,
-		"rgba64": widePremultiplied, "ycbcr": ycc, "paletted": paletted,
+		"rgba64": widePremultiplied, "paletted": paletted,
 	}
+	for ratio, img := range ycc {
+		types[ratio.String()] = img
+	}
+	return types
 }
 
 func TestEveryImageTypeGivesWhatTheGeneralWayGives(t *testing.T) {

@@ -91,11 +91,7 @@ func colourRows(img image.Image, b image.Rectangle) func(dst []uint8, y int) []u
 		}
 	case *image.YCbCr:
 		return func(dst []uint8, y int) []uint8 {
-			luma := img.Y[img.YOffset(b.Min.X, b.Min.Y+y):]
-			for x := range b.Dx() {
-				at := img.COffset(b.Min.X+x, b.Min.Y+y)
-				dst[3*x], dst[3*x+1], dst[3*x+2] = color.YCbCrToRGB(luma[x], img.Cb[at], img.Cr[at])
-			}
+			ycbcrRow(dst, img, b.Min.X, b.Min.Y+y)
 			return dst
 		}
 	case *image.NRGBA:
@@ -111,7 +107,8 @@ func colourRows(img image.Image, b image.Rectangle) func(dst []uint8, y int) []u
 		return func(dst []uint8, y int) []uint8 {
 			at := img.PixOffset(b.Min.X, b.Min.Y+y)
 			for x := range b.Dx() {
-				copy(dst[3*x:3*x+3], img.Pix[at+4*x:])
+				p, to := img.Pix[at+4*x:at+4*x+3:at+4*x+3], dst[3*x:3*x+3:3*x+3]
+				to[0], to[1], to[2] = p[0], p[1], p[2]
 			}
 			return dst
 		}
@@ -143,6 +140,36 @@ func colourRows(img image.Image, b image.Rectangle) func(dst []uint8, y int) []u
 		}
 		return dst
 	}
+}
+
+// ycbcrRow gives what color.YCbCrToRGB gives, without a call for each pixel.
+func ycbcrRow(dst []uint8, img *image.YCbCr, x0, y int) {
+	halved := 0 // how often the width of the colour planes is
+	switch img.SubsampleRatio {
+	case image.YCbCrSubsampleRatio422, image.YCbCrSubsampleRatio420:
+		halved = 1
+	case image.YCbCrSubsampleRatio411, image.YCbCrSubsampleRatio410:
+		halved = 2
+	}
+	at := img.COffset(x0, y)
+	luma, blue, red := img.Y[img.YOffset(x0, y):], img.Cb[at:], img.Cr[at:]
+	first := x0 >> halved
+	for x := range len(dst) / 3 {
+		c := (x0+x)>>halved - first
+		level, cb, cr := int32(luma[x])*0x10101, int32(blue[c])-128, int32(red[c])-128
+		p := dst[3*x : 3*x+3 : 3*x+3]
+		p[0] = high(level + 91881*cr)
+		p[1] = high(level - 22554*cb - 46802*cr)
+		p[2] = high(level + 116130*cb)
+	}
+}
+
+// high is the part before the point of 16 bits, held to 0 and 255.
+func high(v int32) uint8 {
+	if uint32(v)&0xff000000 == 0 {
+		return uint8(v >> 16)
+	}
+	return uint8(^(v >> 31))
 }
 
 // over lays a colour over black and rounds it to 8 bits.

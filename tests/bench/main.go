@@ -3,6 +3,8 @@
 //
 //	go run ./tests/bench --stage stat --out .penstock/bench/stat.json ./internal/stat
 //
+// With the argument serve it compares the inference server with its peers.
+//
 // A benchmark states a bound by reporting a metric of its own beside the one it
 // bounds: b.ReportMetric(2e6, "ns/op-bound") says that ns/op should be at most
 // 2e6. A bound that does not hold fails the run. Metrics with a slash between
@@ -36,18 +38,27 @@ type Report struct {
 }
 
 // Row is one metric of one benchmark. Bound and Holds are absent where none is
-// stated.
+// stated, the ends of an interval where there is none.
 type Row struct {
 	Name  string   `json:"name"`
 	Value float64  `json:"value"`
 	Unit  string   `json:"unit"`
+	Low   *float64 `json:"low,omitempty"`
+	High  *float64 `json:"high,omitempty"`
+	N     int      `json:"n,omitempty"`
 	Bound *float64 `json:"bound,omitempty"`
+	Least bool     `json:"least,omitempty"` // the bound is a minimum
 	Holds *bool    `json:"holds,omitempty"`
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, os.Args[1:], os.Stdout)
+	var err error
+	if len(os.Args) > 1 && os.Args[1] == "serve" {
+		err = serve(ctx, os.Args[2:], os.Stdout)
+	} else {
+		err = run(ctx, os.Args[1:], os.Stdout)
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -66,7 +77,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if *stage == "" || *file == "" || flags.NArg() == 0 {
 		return errors.New("wanted: --stage NAME --out FILE and a package")
 	}
-	command := append([]string{"test", "-run", "^$", "-bench", ".", "-benchmem", "-benchtime", *benchtime}, flags.Args()...)
+	command := append([]string{"test", "-tags", "turbojpeg", "-run", "^$", "-bench", ".", "-benchmem", "-benchtime", *benchtime}, flags.Args()...)
 	cmd := exec.CommandContext(ctx, "go", command...)
 	var text bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &text, os.Stderr
@@ -91,6 +102,14 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return broken(rows)
 }
 
+// sense says whether the bound is a minimum.
+func (r Row) sense() string {
+	if r.Least {
+		return "at least"
+	}
+	return "at most"
+}
+
 // table prints the report for people.
 func table(out io.Writer, r Report) error {
 	fmt.Fprintf(out, "%s on %s, %d cores, %s\n", r.Stage, r.Machine.CPU, r.Machine.Cores, r.Machine.Go)
@@ -99,7 +118,7 @@ func table(out io.Writer, r Report) error {
 	for _, row := range r.Rows {
 		bound, holds := "-", "-"
 		if row.Bound != nil {
-			bound, holds = fmt.Sprintf("%.4g", *row.Bound), fmt.Sprint(*row.Holds)
+			bound, holds = fmt.Sprintf("%s %.4g", row.sense(), *row.Bound), fmt.Sprint(*row.Holds)
 		}
 		fmt.Fprintf(w, "%s\t%.4g\t%s\t%s\t%s\n", row.Name, row.Value, row.Unit, bound, holds)
 	}
@@ -111,7 +130,7 @@ func broken(rows []Row) error {
 	var names []string
 	for _, row := range rows {
 		if row.Holds != nil && !*row.Holds {
-			names = append(names, fmt.Sprintf("%s: %.4g %s, at most %.4g wanted", row.Name, row.Value, row.Unit, *row.Bound))
+			names = append(names, fmt.Sprintf("%s: %.4g %s, %s %.4g wanted", row.Name, row.Value, row.Unit, row.sense(), *row.Bound))
 		}
 	}
 	if len(names) > 0 {
