@@ -7,7 +7,6 @@ import (
 	"log/slog"
 
 	"github.com/penstock-ml/penstock/internal/action"
-	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/outside/objectstore"
 	"github.com/penstock-ml/penstock/internal/verdict"
 	"github.com/penstock-ml/penstock/serve/access"
@@ -16,7 +15,7 @@ import (
 	"github.com/penstock-ml/penstock/serve/buffers"
 	"github.com/penstock-ml/penstock/serve/host"
 	"github.com/penstock-ml/penstock/serve/metrics"
-	"github.com/penstock-ml/penstock/serve/model"
+	"github.com/penstock-ml/penstock/serve/replay"
 	"github.com/penstock-ml/penstock/serve/service"
 )
 
@@ -34,11 +33,15 @@ func runServer(ctx context.Context, env *action.Env, o runOptions) (r verdict.Re
 	log := slog.New(slog.NewTextHandler(env.Stderr, nil))
 	counted := metrics.New(o.slot, o.slo)
 	counters := counted.Model(o.name)
-	models := host.New(o.name, o.state, load, counters, log)
+	models, err := host.NewSet([]string{o.name}, o.state, load, func(string) host.Observer { return counters }, log,
+		host.Options{Replay: replay.DefaultLimits, Drain: o.drain})
+	if err != nil {
+		return r, verdict.Usage(err)
+	}
 	defer models.Close()
 	core := service.New(service.Options{
 		Log: log, Version: action.BuildVersion(version), SLO: o.slo, Strays: counted.Model("none"),
-		Models: []service.Served{{Host: models, Counter: counters}},
+		Models: []service.Served{{Host: models.Host(o.name), Counter: counters, Replay: models.Host(o.name).Ring()}},
 	})
 	public := api.New(api.Options{Service: core, Log: log, Buffers: buffers.New(), Page: true})
 	private := admin.New(models, guards.admin, counted.Handler())
@@ -70,7 +73,7 @@ func runServer(ctx context.Context, env *action.Env, o runOptions) (r verdict.Re
 		return r, err
 	}
 	r = verdict.Passed("served %s until told to stop", o.name)
-	if digest := models.Status().Serving; digest != "" {
+	if digest := models.Host(o.name).Status().Serving; digest != "" {
 		r.Subjects["model"] = digest
 	}
 	return r, nil
@@ -109,12 +112,5 @@ func (o *runOptions) loader(env *action.Env) (host.Load, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	load := func(ctx context.Context, digest string) (*model.Model, error) {
-		b, err := bundle.Fetch(ctx, bucket, digest, cache)
-		if err != nil {
-			return nil, err
-		}
-		return model.Open(ctx, runtime, b)
-	}
-	return load, runtime.Close, nil
+	return host.FromBucket(bucket, cache, runtime), runtime.Close, nil
 }

@@ -1,8 +1,10 @@
 package bundle_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -39,17 +41,12 @@ func (b *blobs) Upload(ctx context.Context, key, path string) error {
 	return b.UploadBytes(ctx, key, data)
 }
 
-func (b *blobs) Get(_ context.Context, key string) ([]byte, string, error) {
-	data, err := os.ReadFile(b.path(key))
-	return data, "", err
-}
-
-func (b *blobs) Download(_ context.Context, key, path string) error {
+func (b *blobs) ReaderFrom(_ context.Context, key string, offset int64) (io.ReadCloser, int64, error) {
 	data, err := os.ReadFile(b.path(key))
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
-	return os.WriteFile(path, data, 0o644)
+	return io.NopCloser(bytes.NewReader(data[min(offset, int64(len(data))):])), int64(len(data)), nil
 }
 
 func publish(t *testing.T) (*blobs, string) {
@@ -109,14 +106,16 @@ func TestFetchRefusesChangedFilesAndKeepsNothing(t *testing.T) {
 	}
 }
 
-func TestFetchRemovesWhatAKilledDownloadLeft(t *testing.T) {
+func TestFetchRemovesWhatNobodyCameBackFor(t *testing.T) {
 	store, digest := publish(t)
 	cache := t.TempDir()
-	for name, age := range map[string]time.Duration{".fetch-old": 48 * time.Hour, ".fetch-new": time.Hour} {
-		write(t, cache, name+"/model.onnx", []byte("a part"))
+	for name, age := range map[string]time.Duration{".fetch-old": 8 * 24 * time.Hour, ".fetch-new": time.Hour} {
+		write(t, cache, name+"/incoming/x", []byte("a part"))
 		when := time.Now().Add(-age)
-		if err := os.Chtimes(filepath.Join(cache, name), when, when); err != nil {
-			t.Fatal(err)
+		for _, path := range []string{"", "incoming", "incoming/x"} {
+			if err := os.Chtimes(filepath.Join(cache, name, path), when, when); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	if _, err := bundle.Fetch(t.Context(), store, digest, cache); err != nil {

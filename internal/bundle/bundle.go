@@ -24,8 +24,8 @@ type Bundle struct {
 // ErrDigest means that a bundle's files are not those of its digest.
 var ErrDigest = errors.New("the files do not have the digest")
 
-// ErrUnavailable means that a bundle could not be brought from the bucket.
-// Nothing is known about it then; it is not refused.
+// ErrUnavailable means that a bundle could not be brought from the bucket into
+// the cache. Nothing is known about it then; it is not refused.
 var ErrUnavailable = errors.New("the bundle cannot be had from the bucket")
 
 // Path is the place of one of the bundle's files, named with slashes.
@@ -41,6 +41,11 @@ func Read(dir string) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
+	return read(dir, digest)
+}
+
+// read reads the bundle in dir, whose files have the digest.
+func read(dir, digest string) (*Bundle, error) {
 	data, err := os.ReadFile(filepath.Join(dir, ManifestFile))
 	if err != nil {
 		return nil, fmt.Errorf("%s is not a model bundle: %w", dir, err)

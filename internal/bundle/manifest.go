@@ -136,6 +136,10 @@ type Provenance struct {
 // Urgencies are what a label's urgency may be.
 var Urgencies = []string{"routine", "urgent", "critical"}
 
+// ValidName tells whether a model may be called so: it stands in URLs and file
+// names.
+func ValidName(name string) bool { return nameIsSafe(name) }
+
 // KnownUrgency tells whether u is one of Urgencies.
 func KnownUrgency(u string) bool { return slices.Contains(Urgencies, u) }
 

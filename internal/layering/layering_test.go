@@ -82,7 +82,8 @@ var table = map[string][]string{
 	"serve/graph/onnxpb": {},
 	"serve/explain":      {"internal/imaging"},
 	"serve/service":      {"internal/bundle", "internal/imaging", "internal/oip", "serve/*"},
-	"serve/host":         {"internal/bundle", "serve/model"},
+	"serve/replay":       {"internal/oip"},
+	"serve/host":         {"internal/bundle", "internal/oip", "serve/metrics", "serve/model", "serve/replay"},
 	"serve/api":          {"internal/imaging", "internal/oip", "serve/*"},
 	"serve/admin":        {"internal/bundle", "internal/oip", "serve/host"},
 
@@ -115,7 +116,7 @@ var table = map[string][]string{
 	"cmd/penstock-dev": {"internal/dev/*"},
 
 	"tests/audit":     {},
-	"tests/bench":     {},
+	"tests/bench":     {"internal/bundle", "internal/dev/process"},
 	"tests/loop":      {},
 	"tests/oip":       {},
 	"tests/workflows": {},

@@ -1,9 +1,17 @@
-// Package admin owns the private side of the server: telling it which digest
+// Package admin owns the private side of the server: telling it which digests
 // to serve, and its metrics. It never listens where the public side does.
 //
-//	GET|PUT /admin/v1/models/{name}   {digest, state, reason, serving}
-//	GET     /metrics
-//	GET     /health
+//	GET            /admin/v1/models           {models: [{name, digest, state, …}]}
+//	GET|PUT|DELETE /admin/v1/models/{name}    {digest, state, reason, serving, progress, replay}
+//	POST           /v2/repository/index       Triton's model repository extension
+//	POST           /v2/repository/models/{name}/load, …/unload
+//	GET            /metrics
+//	GET            /health
+//
+// A PUT loads and answers when that is done, well or not; a DELETE unloads, and
+// the model stays away over restarts. Of Triton's extension the index and
+// unload do what they say; load is refused with the remedy, because a name alone
+// says nothing of which bundle.
 //
 // Who may: with a token, who knows it; without one, whoever reaches the
 // listener, which then must be on loopback. Off loopback the listener wants a
@@ -21,24 +29,22 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/serve/host"
 )
 
-// loadTerm bounds a load: download, goldens, warm-up.
-const loadTerm = 2 * time.Minute
-
 // maxBody bounds a request's body, in bytes.
 const maxBody = 64 << 10
 
-// Host is the model name that is administered.
-type Host interface {
-	Name() string
-	Status() host.Status
-	Assign(ctx context.Context, digest string) (host.Status, error)
+// Models is what is administered: names that the server was started for. A
+// name that is not among them is host.ErrUnknown.
+type Models interface {
+	Names() []string
+	Status(name string) (host.Status, error)
+	Assign(ctx context.Context, name, digest string) (host.Status, error)
+	Unload(ctx context.Context, name string) (host.Status, error)
 }
 
 // Access says who may.
@@ -49,14 +55,14 @@ type Access struct {
 
 // Server answers on the admin listener.
 type Server struct {
-	host    Host
+	models  Models
 	access  Access
 	metrics http.Handler
 }
 
 // New makes the private side.
-func New(h Host, access Access, metrics http.Handler) *Server {
-	return &Server{host: h, access: access, metrics: metrics}
+func New(models Models, access Access, metrics http.Handler) *Server {
+	return &Server{models: models, access: access, metrics: metrics}
 }
 
 // CheckListener refuses an admin address that the world could reach without
@@ -81,8 +87,17 @@ func CheckListener(address, token string, tls bool) (Access, error) {
 // Handler is the private side's routes.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /admin/v1/models/{name}", s.authorised(http.HandlerFunc(s.status)))
-	mux.Handle("PUT /admin/v1/models/{name}", s.authorised(http.HandlerFunc(s.assign)))
+	for pattern, handle := range map[string]http.HandlerFunc{
+		"GET /admin/v1/models":                     s.list,
+		"GET /admin/v1/models/{name}":              s.status,
+		"PUT /admin/v1/models/{name}":              s.assign,
+		"DELETE /admin/v1/models/{name}":           s.unload,
+		"POST /v2/repository/index":                s.index,
+		"POST /v2/repository/models/{name}/load":   s.repositoryLoad,
+		"POST /v2/repository/models/{name}/unload": s.repositoryUnload,
+	} {
+		mux.Handle(pattern, s.authorised(handle))
+	}
 	metrics := s.metrics
 	if !s.access.Loopback {
 		metrics = s.authorised(metrics)
@@ -107,52 +122,6 @@ func (s *Server) authorised(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-func (s *Server) known(w http.ResponseWriter, r *http.Request) bool {
-	if name := r.PathValue("name"); name != s.host.Name() {
-		fail(w, http.StatusNotFound, fmt.Sprintf("no model %q here: this server serves %q", name, s.host.Name()))
-		return false
-	}
-	return true
-}
-
-func (s *Server) status(w http.ResponseWriter, r *http.Request) {
-	if s.known(w, r) {
-		reply(w, http.StatusOK, s.host.Status())
-	}
-}
-
-// assign loads and answers when that is done, well or not. It is idempotent: a
-// digest that answers already is left alone.
-func (s *Server) assign(w http.ResponseWriter, r *http.Request) {
-	if !s.known(w, r) {
-		return
-	}
-	digest, err := digestOf(w, r)
-	if err != nil {
-		fail(w, http.StatusBadRequest, err.Error())
-		return
-	}
-	// A load goes to its end although the caller may hang up: it asks again and
-	// finds it done.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), loadTerm)
-	defer cancel()
-	status, err := s.host.Assign(ctx, digest)
-	if err != nil {
-		reply(w, statusOf(err), host.Status{Digest: digest, State: host.Failed, Reason: err.Error(), Serving: status.Serving})
-		return
-	}
-	reply(w, http.StatusOK, status)
-}
-
-// statusOf tells a bundle that is refused from one that could not be fetched,
-// of which nothing is known.
-func statusOf(err error) int {
-	if errors.Is(err, bundle.ErrUnavailable) {
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusUnprocessableEntity
 }
 
 func digestOf(w http.ResponseWriter, r *http.Request) (string, error) {

@@ -16,26 +16,44 @@ import (
 	"github.com/penstock-ml/penstock/serve/host"
 )
 
-// stub is a host that takes one digest.
-type stub struct {
-	good   string
-	status host.Status
+// stub is the models test, which takes one digest, and other, which is never
+// asked for anything.
+type stub struct{ status host.Status }
+
+func (s *stub) Names() []string { return []string{"test", "other"} }
+
+func (s *stub) Status(name string) (host.Status, error) {
+	switch name {
+	case "test":
+		return s.status, nil
+	case "other":
+		return host.Status{State: host.Empty}, nil
+	}
+	return host.Status{}, fmt.Errorf("%w %q", host.ErrUnknown, name)
 }
 
-func (s *stub) Name() string        { return "test" }
-func (s *stub) Status() host.Status { return s.status }
-
-func (s *stub) Assign(ctx context.Context, digest string) (host.Status, error) {
+func (s *stub) Assign(ctx context.Context, name, digest string) (host.Status, error) {
 	if _, bound := ctx.Deadline(); !bound {
 		return s.status, errors.New("a load without a deadline")
 	}
 	if digest == away {
 		return s.status, fmt.Errorf("fetch model: %w: no answer", bundle.ErrUnavailable)
 	}
-	if digest != s.good {
+	if name != "test" || digest != good {
 		return s.status, errors.New("its goldens differ")
 	}
 	s.status = host.Status{Digest: digest, State: host.Ready, Serving: digest}
+	return s.status, nil
+}
+
+func (s *stub) Unload(ctx context.Context, name string) (host.Status, error) {
+	if _, err := s.Status(name); err != nil {
+		return host.Status{}, err
+	}
+	if _, bound := ctx.Deadline(); !bound || name != "test" {
+		return host.Status{State: host.Unloading}, errors.New("requests go on")
+	}
+	s.status = host.Status{State: host.Unloaded}
 	return s.status, nil
 }
 
@@ -48,7 +66,7 @@ var (
 func serve(t *testing.T, access admin.Access) string {
 	t.Helper()
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "metrics") })
-	server := httptest.NewServer(admin.New(&stub{good: good, status: host.Status{State: host.Empty}}, access, metrics).Handler())
+	server := httptest.NewServer(admin.New(&stub{host.Status{State: host.Empty}}, access, metrics).Handler())
 	t.Cleanup(server.Close)
 	return server.URL
 }
@@ -116,11 +134,10 @@ func TestBadBodiesAreRefused(t *testing.T) {
 			t.Errorf("%.40s: %d %s", body, code, text)
 		}
 	}
-	if code, _ := do(t, "PUT", base+"/admin/v1/models/other", "", `{"digest":"`+good+`"}`); code != 404 {
-		t.Errorf("another model: %d", code)
-	}
-	if code, _ := do(t, "DELETE", base+"/admin/v1/models/test", "", ""); code != 405 {
-		t.Errorf("DELETE: %d", code)
+	for _, method := range []string{"GET", "PUT", "DELETE"} {
+		if code, text := do(t, method, base+"/admin/v1/models/stranger", "", `{"digest":"`+good+`"}`); code != 404 || !strings.Contains(text, "stranger") {
+			t.Errorf("%s of another model: %d %s", method, code, text)
+		}
 	}
 }
 
@@ -130,10 +147,14 @@ func TestWithATokenOnlyItsBearerMay(t *testing.T) {
 		"": 401, "Bearer": 401, "Bearer wrong": 401, "Basic secret": 401, "secret": 401, "Bearer secret2": 401,
 		"Bearer secret": 200, "bearer secret": 200,
 	} {
-		for _, method := range []string{"GET", "PUT"} {
-			code, body := do(t, method, base+"/admin/v1/models/test", authorization, `{"digest":"`+good+`"}`)
+		for _, route := range []string{
+			"GET /admin/v1/models", "GET /admin/v1/models/test", "PUT /admin/v1/models/test", "DELETE /admin/v1/models/test", "POST /v2/repository/index",
+			"POST /v2/repository/models/test/unload",
+		} {
+			method, path, _ := strings.Cut(route, " ")
+			code, body := do(t, method, base+path, authorization, `{"digest":"`+good+`"}`)
 			if code != want || strings.Contains(body, `"secret"`) {
-				t.Errorf("%s with %q: %d %s", method, authorization, code, body)
+				t.Errorf("%s with %q: %d %s", route, authorization, code, body)
 			}
 		}
 	}
@@ -181,5 +202,54 @@ func TestCheckListenerRefusesWhatTheWorldCouldReach(t *testing.T) {
 		if err == nil && access.Token != c.token {
 			t.Errorf("%s: access %+v", c.address, access)
 		}
+	}
+}
+
+func TestAllModelsAreListed(t *testing.T) {
+	base := serve(t, admin.Access{Loopback: true})
+	do(t, "PUT", base+"/admin/v1/models/test", "", `{"digest":"`+good+`"}`)
+	code, body := do(t, "GET", base+"/admin/v1/models", "", "")
+	var got struct {
+		Models []struct{ Name, Digest, State string }
+	}
+	if err := json.Unmarshal([]byte(body), &got); err != nil || code != 200 || len(got.Models) != 2 {
+		t.Fatalf("%d %s (%v)", code, body, err)
+	}
+	if m := got.Models[0]; m.Name != "test" || m.Digest != good || m.State != host.Ready {
+		t.Errorf("%+v", m)
+	}
+	if m := got.Models[1]; m.Name != "other" || m.State != host.Empty {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestDeleteUnloadsOrSaysWhatGoesOn(t *testing.T) {
+	base := serve(t, admin.Access{Loopback: true})
+	if code, body := do(t, "DELETE", base+"/admin/v1/models/test", "", ""); code != 200 || !strings.Contains(body, `"state":"unloaded"`) {
+		t.Errorf("%d %s", code, body)
+	}
+	if code, body := do(t, "DELETE", base+"/admin/v1/models/other", "", ""); code != 503 || !strings.Contains(body, "requests go on") || !strings.Contains(body, `"state":"unloading"`) {
+		t.Errorf("%d %s", code, body)
+	}
+}
+
+func TestTritonsRepositoryIsAnswered(t *testing.T) {
+	base := serve(t, admin.Access{Loopback: true})
+	do(t, "PUT", base+"/admin/v1/models/test", "", `{"digest":"`+good+`"}`)
+	ready := `{"name":"test","version":"` + good + `","state":"READY"}`
+	away := `{"name":"other","state":"UNAVAILABLE","reason":"empty"}`
+	for body, want := range map[string]string{"": "[" + ready + "," + away + "]", `{"ready":true}`: "[" + ready + "]"} {
+		if code, got := do(t, "POST", base+"/v2/repository/index", "", body); code != 200 || strings.TrimSpace(got) != want {
+			t.Errorf("%s: %d %s", body, code, got)
+		}
+	}
+	if code, body := do(t, "POST", base+"/v2/repository/index", "", "x"); code != 400 {
+		t.Errorf("%d %s", code, body)
+	}
+	if code, body := do(t, "POST", base+"/v2/repository/models/test/load", "", ""); code != 400 || !strings.Contains(body, "PUT /admin/v1/models/test") {
+		t.Errorf("%d %s", code, body)
+	}
+	if code, body := do(t, "POST", base+"/v2/repository/models/test/unload", "", ""); code != 200 || !strings.Contains(body, "unloaded") {
+		t.Errorf("%d %s", code, body)
 	}
 }

@@ -129,9 +129,7 @@ func (w *world) do(method, path, kind string, body []byte) answer {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	a := answer{response.StatusCode, response.Header, data}
-	conform(w.t, method, path, a)
-	return a
+	return answer{response.StatusCode, response.Header, data}
 }
 
 func decode[T any](t *testing.T, a answer) T {

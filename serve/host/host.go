@@ -1,63 +1,91 @@
 // Package host owns which model answers under a name: loading by digest,
-// swapping while requests go on, draining the one before, and remembering the
-// digest over a restart.
+// rehearsing on the requests that came last, swapping while requests go on,
+// draining the one before, unloading, and remembering all that over a restart.
 //
 // A load that fails in any way changes nothing but the status, which then says
-// why.
+// why. Several names stand side by side in a Set: each has its own status, its
+// own memory over a restart, and its own turn to load.
+//
+// How a server is put together:
+//
+//	load := host.FromBucket(bucket, cacheDir, runtime)
+//	set, err := host.NewSet(names, stateDir, load, observer, log, host.Options{Replay: replay.DefaultLimits})
+//	go set.Resume(ctx)             // what was served before the restart
+//	service.Served{Host: set.Host(name), …}   // Use, and Ring to remember requests in
+//	admin.New(set, access, metrics)
+//	defer set.Close()              // after the listeners are shut
+//
+// The queue in front of a model belongs to its name and outlives swaps; it
+// stands with the service and knows nothing of this.
 package host
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
-	"github.com/penstock-ml/penstock/internal/verdict"
+	"github.com/penstock-ml/penstock/serve/metrics"
 	"github.com/penstock-ml/penstock/serve/model"
+	"github.com/penstock-ml/penstock/serve/replay"
 )
 
 // States of a host.
 const (
-	Empty   = "empty" // nothing was asked for yet
-	Loading = "loading"
-	Ready   = "ready"
-	Failed  = "failed"
+	Empty     = "empty" // nothing was asked for yet
+	Loading   = "loading"
+	Ready     = "ready"
+	Failed    = "failed"
+	Unloading = "unloading" // it answers no more, and requests that it took go on
+	Unloaded  = "unloaded"  // on request
 )
 
-// Status is what became of the newest request to load. Digest is the one that
-// was asked for, Serving the one that answers; in the state ready they are the
-// same.
+// Status is what became of the newest request to load or unload. Digest is the
+// one that was asked for, Serving the one that answers; in the state ready they
+// are the same.
 type Status struct {
-	Digest  string `json:"digest"`
-	State   string `json:"state"`
-	Reason  string `json:"reason,omitempty"`
-	Serving string `json:"serving,omitempty"`
+	Digest   string         `json:"digest"`
+	State    string         `json:"state"`
+	Reason   string         `json:"reason,omitempty"`
+	Serving  string         `json:"serving,omitempty"`
+	Progress string         `json:"progress,omitempty"` // of a load: what it is at
+	Replay   *replay.Report `json:"replay,omitempty"`   // of the newest load, where there was something to replay
 }
 
 // ErrNoModel means that nothing is served yet.
 var ErrNoModel = errors.New("no model is loaded")
 
-// Load brings a model by its digest, verified and warmed up.
+// Load brings a model by its digest, verified and warmed up. It may call
+// Progress with its context.
 type Load func(ctx context.Context, digest string) (*model.Model, error)
 
-// Observer is told which digest answers from now on.
-type Observer interface{ Serving(digest string) }
+// Observer is told which digest answers from now on, and what became of loads.
+type Observer interface {
+	Serving(digest string)
+	NotServing()
+	Load(metrics.Result)
+}
+
+// Options are a host's.
+type Options struct {
+	Replay replay.Limits // the zero value replays nothing
+	Drain  time.Duration // that an unload waits for requests that go on; 0: 30 s
+}
 
 // Host serves one model name.
 type Host struct {
 	name     string
-	state    string // file that holds the assigned digest
+	state    memory
 	load     Load
 	observer Observer
 	log      *slog.Logger
+	options  Options
+	ring     *replay.Ring
 
-	turn     chan struct{} // one load at a time
+	turn     chan struct{} // one load or unload at a time
 	retiring sync.WaitGroup
 
 	mu      sync.Mutex
@@ -65,17 +93,28 @@ type Host struct {
 	current *model.Model
 }
 
-// New makes a host that keeps its assignment in stateDir.
+// New makes a host that keeps its assignment in stateDir and replays nothing.
 func New(name, stateDir string, load Load, observer Observer, log *slog.Logger) *Host {
+	return newHost(name, stateDir, load, observer, log, Options{})
+}
+
+func newHost(name, stateDir string, load Load, observer Observer, log *slog.Logger, o Options) *Host {
+	if o.Drain == 0 {
+		o.Drain = 30 * time.Second
+	}
 	return &Host{
-		name: name, state: filepath.Join(stateDir, name+".json"),
-		load: load, observer: observer, log: log,
+		name: name, state: memoryOf(stateDir, name),
+		load: load, observer: observer, log: log, options: o, ring: replay.NewRing(o.Replay),
 		turn: make(chan struct{}, 1), status: Status{State: Empty},
 	}
 }
 
 // Name is the model name under which the host answers.
 func (h *Host) Name() string { return h.name }
+
+// Ring is where the service remembers the requests that were answered, for the
+// next load's replay.
+func (h *Host) Ring() *replay.Ring { return h.ring }
 
 // Status says how the host stands.
 func (h *Host) Status() Status {
@@ -103,129 +142,66 @@ func (h *Host) Assign(ctx context.Context, digest string) (Status, error) {
 	if !bundle.ValidDigest(digest) {
 		return h.Status(), fmt.Errorf("digest %q: want 64 lower-case hex digits", digest)
 	}
-	select {
-	case h.turn <- struct{}{}:
-		defer func() { <-h.turn }()
-	case <-ctx.Done():
-		return h.Status(), fmt.Errorf("waiting for another load to end: %w", context.Cause(ctx))
+	leave, err := h.enter(ctx)
+	if err != nil {
+		return h.Status(), err
 	}
+	defer leave()
 	if h.serves(digest) {
 		return h.Status(), nil
 	}
 	h.log.Info("loading", "model", h.name, "digest", digest)
-	err := h.replace(ctx, digest)
+	report, err := h.replace(withProgress(ctx, h.progress), digest)
 	if err != nil {
-		h.set(Status{Digest: digest, State: Failed, Reason: err.Error()})
+		h.set(Status{Digest: digest, State: Failed, Reason: err.Error(), Replay: report})
+		h.observer.Load(metrics.Failed)
 		h.log.Error("not loaded", "model", h.name, "digest", digest, "reason", err)
 	}
 	return h.Status(), err
+}
+
+// enter waits for the turn to change what is served.
+func (h *Host) enter(ctx context.Context) (leave func(), err error) {
+	select {
+	case h.turn <- struct{}{}:
+		return func() { <-h.turn }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waiting for another load to end: %w", context.Cause(ctx))
+	}
 }
 
 // serves tells whether the digest answers already, and says so in the status;
 // otherwise the status says loading.
 func (h *Host) serves(digest string) bool {
 	h.mu.Lock()
-	same := h.current != nil && h.current.Digest() == digest
-	h.mu.Unlock()
-	if same {
-		h.set(Status{Digest: digest, State: Ready})
-	} else {
-		h.set(Status{Digest: digest, State: Loading})
+	defer h.mu.Unlock()
+	if h.current == nil || h.current.Digest() != digest {
+		h.status = h.with(Status{Digest: digest, State: Loading})
+		return false
 	}
-	return same
+	if h.status.State != Ready || h.status.Digest != digest {
+		h.status = h.with(Status{Digest: digest, State: Ready})
+	}
+	return true
 }
 
-// set fills in what is served.
+// progress says in the status what a load is at.
+func (h *Host) progress(text string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.status.Progress = text
+}
+
 func (h *Host) set(s Status) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.status = h.with(s)
+}
+
+// with fills in what is served. It wants the lock.
+func (h *Host) with(s Status) Status {
 	if h.current != nil {
 		s.Serving = h.current.Digest()
 	}
-	h.status = s
-}
-
-func (h *Host) replace(ctx context.Context, digest string) error {
-	next, err := h.load(ctx, digest)
-	if err != nil {
-		return err
-	}
-	if next.Name() != h.name {
-		err := fmt.Errorf("the bundle %s is of the model %q, this server serves %q", digest, next.Name(), h.name)
-		return errors.Join(err, next.Close())
-	}
-	// Before the swap: what answers must also answer after a restart.
-	if err := h.remember(digest); err != nil {
-		return errors.Join(err, next.Close())
-	}
-	h.observer.Serving(digest)
-	h.mu.Lock()
-	previous := h.current
-	h.current = next
-	h.status = Status{Digest: digest, State: Ready, Serving: digest}
-	h.mu.Unlock()
-	h.log.Info("serving", "model", h.name, "digest", digest, "golden_difference", next.GoldenDifference())
-	h.retire(previous)
-	return nil
-}
-
-// retire closes a model in the background, after its last request.
-func (h *Host) retire(m *model.Model) {
-	if m == nil {
-		return
-	}
-	h.retiring.Go(func() {
-		if err := m.Close(); err != nil {
-			h.log.Error("not unloaded", "model", h.name, "digest", m.Digest(), "reason", err)
-			return
-		}
-		h.log.Info("unloaded", "model", h.name, "digest", m.Digest())
-	})
-}
-
-// assignment is the state file.
-type assignment struct {
-	Digest string `json:"digest"`
-}
-
-func (h *Host) remember(digest string) error {
-	data, err := json.Marshal(assignment{digest})
-	if err != nil {
-		return err
-	}
-	if err := verdict.WriteFile(h.state, append(data, '\n')); err != nil {
-		return fmt.Errorf("remember the model for a restart: %w", err)
-	}
-	return nil
-}
-
-// Resume loads what was served before the restart; without a memory it does
-// nothing. A failure is in the status too: the server stays up for the admin
-// listener to tell it better.
-func (h *Host) Resume(ctx context.Context) error {
-	data, err := os.ReadFile(h.state)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	var before assignment
-	if err == nil {
-		err = json.Unmarshal(data, &before)
-	}
-	if err != nil {
-		err = fmt.Errorf("which model was served before cannot be read from %s: %w", h.state, err)
-		h.set(Status{State: Failed, Reason: err.Error()})
-		return err
-	}
-	_, err = h.Assign(ctx, before.Digest)
-	return err
-}
-
-// Close waits for the requests that go on and unloads everything.
-func (h *Host) Close() {
-	h.mu.Lock()
-	last := h.current
-	h.current = nil
-	h.mu.Unlock()
-	h.retire(last)
-	h.retiring.Wait()
+	return s
 }

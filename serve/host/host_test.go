@@ -13,6 +13,7 @@ import (
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
 	"github.com/penstock-ml/penstock/serve/host"
+	"github.com/penstock-ml/penstock/serve/metrics"
 	"github.com/penstock-ml/penstock/serve/model"
 	"github.com/penstock-ml/penstock/serve/model/modeltest"
 )
@@ -51,9 +52,14 @@ func (s *shelf) load(t *testing.T) host.Load {
 	}
 }
 
-type observer struct{ seen []string }
+type observer struct {
+	seen  []string // digests; "" for none
+	loads []metrics.Result
+}
 
 func (o *observer) Serving(digest string) { o.seen = append(o.seen, digest) }
+func (o *observer) NotServing()           { o.seen = append(o.seen, "") }
+func (o *observer) Load(r metrics.Result) { o.loads = append(o.loads, r) }
 
 func start(t *testing.T, s *shelf, state string) (*host.Host, *observer) {
 	t.Helper()

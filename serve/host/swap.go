@@ -1,0 +1,145 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/penstock-ml/penstock/serve/metrics"
+	"github.com/penstock-ml/penstock/serve/model"
+	"github.com/penstock-ml/penstock/serve/replay"
+)
+
+// replace loads, rehearses and swaps. It wants the turn.
+func (h *Host) replace(ctx context.Context, digest string) (*replay.Report, error) {
+	before, err := replay.Resident()
+	if err != nil {
+		return nil, err
+	}
+	next, err := h.load(ctx, digest)
+	if err != nil {
+		return nil, err
+	}
+	report, err := h.rehearse(ctx, next, before)
+	if err != nil {
+		return report, errors.Join(err, next.Close())
+	}
+	// Before the swap: what answers must also answer after a restart.
+	if err := h.state.remember(digest); err != nil {
+		return report, errors.Join(err, next.Close())
+	}
+	h.observer.Serving(digest)
+	h.mu.Lock()
+	previous := h.current
+	h.current = next
+	h.status = Status{Digest: digest, State: Ready, Serving: digest, Replay: report}
+	h.mu.Unlock()
+	h.observer.Load(metrics.Loaded)
+	h.log.Info("serving", "model", h.name, "digest", digest, "golden_difference", next.GoldenDifference())
+	h.retire(previous)
+	return report, nil
+}
+
+// rehearse looks at a candidate beside what is served. Without requests to go
+// by there is no report.
+func (h *Host) rehearse(ctx context.Context, next *model.Model, before int) (*replay.Report, error) {
+	if next.Name() != h.name {
+		return nil, fmt.Errorf("the bundle %s is of the model %q, here it was asked for as %q", next.Digest(), next.Name(), h.name)
+	}
+	inputs := h.ring.Inputs()
+	if len(inputs) == 0 {
+		return nil, nil
+	}
+	incumbent, release, err := h.Use()
+	if errors.Is(err, ErrNoModel) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	Progress(ctx, fmt.Sprintf("replaying the last %d requests", len(inputs)))
+	report, err := replay.Run(ctx, runner{next}, runner{incumbent}, inputs, h.options.Replay.Term)
+	after, residentErr := replay.Resident()
+	report.Memory, report.Resident = after-before, after
+	h.log.Info("replayed", "model", h.name, "digest", next.Digest(), "inputs", report.Inputs, "replayed", report.Replayed, "errors", report.Errors,
+		"p50_ms", report.P50, "p95_ms", report.P95, "incumbent_p50_ms", report.Before50, "incumbent_p95_ms", report.Before95,
+		"difference_max", report.Max, "difference_mean", report.Mean, "memory_bytes", report.Memory)
+	return &report, errors.Join(err, residentErr)
+}
+
+// retire closes a model in the background, after its last request. Done is
+// closed when that is over.
+func (h *Host) retire(m *model.Model) (done <-chan struct{}) {
+	over := make(chan struct{})
+	if m == nil {
+		close(over)
+		return over
+	}
+	h.retiring.Go(func() {
+		defer close(over)
+		if err := m.Close(); err != nil {
+			h.log.Error("not unloaded", "model", h.name, "digest", m.Digest(), "reason", err)
+			return
+		}
+		h.log.Info("unloaded", "model", h.name, "digest", m.Digest())
+	})
+	return over
+}
+
+// Unload takes the model out of service, for restarts too, waits until the
+// requests that go on have ended, and gives its memory back. Requests that come
+// meanwhile find no model. Where they do not end within the options' drain, or
+// before ctx does, that is an error, the state stays unloading, and the memory
+// comes back when they do end. What the ring remembers is forgotten.
+func (h *Host) Unload(ctx context.Context) (Status, error) {
+	leave, err := h.enter(ctx)
+	if err != nil {
+		return h.Status(), err
+	}
+	defer leave()
+	if err := h.state.remember(""); err != nil {
+		return h.Status(), err
+	}
+	h.mu.Lock()
+	last := h.current
+	h.current = nil
+	h.status = Status{State: Unloading}
+	h.mu.Unlock()
+	h.observer.NotServing()
+	h.ring.Clear()
+	if err := h.drain(ctx, last); err != nil {
+		h.set(Status{State: Unloading, Reason: err.Error()})
+		return h.Status(), err
+	}
+	h.ring.Clear() // the last requests came in while it drained
+	if last != nil {
+		h.observer.Load(metrics.Unloaded)
+	}
+	h.set(Status{State: Unloaded})
+	return h.Status(), nil
+}
+
+func (h *Host) drain(ctx context.Context, last *model.Model) error {
+	ctx, cancel := context.WithTimeout(ctx, h.options.Drain)
+	defer cancel()
+	done := h.retire(last)
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("model %s: requests that it took still go on: its memory comes back when they end (%w)", h.name, ctx.Err())
+	}
+}
+
+// Close waits for the requests that go on and unloads everything. The memory
+// over a restart stays.
+func (h *Host) Close() {
+	h.mu.Lock()
+	last := h.current
+	h.current = nil
+	h.mu.Unlock()
+	h.retire(last)
+	h.retiring.Wait()
+	h.ring.Clear()
+}
