@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/oip"
@@ -14,6 +15,13 @@ func (m *Model) fit() error {
 	if err != nil {
 		return err
 	}
+	switch task := m.bundle.Manifest.Task; task {
+	case bundle.TaskTensor:
+		return m.fitTensors(inputs, outputs)
+	case bundle.TaskMultilabel, bundle.TaskSuperResolution:
+	default:
+		return fmt.Errorf("%s: task %q cannot be served by this version", bundle.ManifestFile, task)
+	}
 	if err := m.fitInput(inputs); err != nil {
 		return fmt.Errorf("%s does not fit %s: %w", bundle.ModelFile, bundle.ManifestFile, err)
 	}
@@ -23,12 +31,24 @@ func (m *Model) fit() error {
 	return nil
 }
 
+// fitTensors takes the graph as it is.
+func (m *Model) fitTensors(inputs, outputs []Declared) error {
+	if len(inputs) == 0 || len(outputs) == 0 {
+		return fmt.Errorf("the graph has %d inputs and %d outputs: want at least one of each", len(inputs), len(outputs))
+	}
+	m.inputs, m.outputs, m.free = inputs, outputs, true
+	for _, d := range append(slices.Clone(inputs), outputs...) {
+		m.free = m.free && d.free()
+	}
+	return nil
+}
+
 func (m *Model) fitInput(inputs []Declared) error {
 	in := m.bundle.Manifest.Input
 	if len(inputs) != 1 || inputs[0].Name != in.Name {
 		return fmt.Errorf("the graph has the inputs %s, the manifest names %q alone", names(inputs), in.Name)
 	}
-	want := []int64{-1, int64(in.Channels), int64(in.Height), int64(in.Width)}
+	want := []int64{-1, int64(in.Channels), side(in.Height), side(in.Width)}
 	if err := inputs[0].fits(want); err != nil {
 		return fmt.Errorf("input %w", err)
 	}
@@ -37,11 +57,23 @@ func (m *Model) fitInput(inputs []Declared) error {
 	}
 	m.free = inputs[0].free()
 	m.inputs = []Declared{{in.Name, oip.FP32, append(inputs[0].Shape[:1:1], want[1:]...)}}
+	for i, n := range inputs[0].Shape[1:] { // the graph may fix what the manifest leaves open
+		m.inputs[0].Shape[i+1] = max(m.inputs[0].Shape[i+1], n)
+	}
 	return nil
+}
+
+// side is a height or width of the manifest, where 0 stands for any.
+func side(n int) int64 {
+	if n == 0 {
+		return -1
+	}
+	return int64(n)
 }
 
 func (m *Model) fitOutputs(outputs []Declared) error {
 	out, labels := m.bundle.Manifest.Outputs, int64(len(m.bundle.Manifest.Labels))
+	in, scale := m.inputs[0].Shape, int64(m.bundle.Manifest.SuperResolution.Scale)
 	for _, w := range []struct {
 		name  string
 		shape []int64
@@ -49,6 +81,7 @@ func (m *Model) fitOutputs(outputs []Declared) error {
 		{out.Scores, []int64{-1, labels}},
 		{out.Heatmap, []int64{-1, labels, -1, -1}},
 		{out.Features, []int64{-1, -1}},
+		{out.Image, []int64{-1, in[1], max(-1, in[2]*scale), max(-1, in[3]*scale)}},
 	} {
 		if w.name == "" {
 			continue

@@ -45,7 +45,7 @@ func (m *Model) Infer(ctx context.Context, inputs []oip.Tensor, outputs []string
 	if err := m.checkWanted(outputs); err != nil {
 		return nil, err
 	}
-	r, err := m.infer(ctx, ordered)
+	r, err := m.infer(ctx, ordered, false)
 	if err != nil {
 		return nil, err
 	}
@@ -57,8 +57,20 @@ func (m *Model) Infer(ctx context.Context, inputs []oip.Tensor, outputs []string
 	return r, nil
 }
 
-// infer runs inputs that were checked, when a share of the CPUs is free.
-func (m *Model) infer(ctx context.Context, inputs []oip.Tensor) (*Result, error) {
+// infer runs inputs that were checked: with those of other requests, where that
+// is on, or alone. Pooled inputs are given back.
+func (m *Model) infer(ctx context.Context, inputs []oip.Tensor, pooled bool) (*Result, error) {
+	if m.joins(inputs) {
+		return m.inferTogether(ctx, inputs, pooled)
+	}
+	if pooled {
+		defer release(m.runtime.pool, inputs)
+	}
+	return m.runAlone(ctx, inputs)
+}
+
+// runAlone runs inputs that were checked, when a share of the CPUs is free.
+func (m *Model) runAlone(ctx context.Context, inputs []oip.Tensor) (*Result, error) {
 	waited, err := m.runtime.share(ctx, m.runtime.plan.threads)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/imaging"
+	"github.com/penstock-ml/penstock/serve/batch"
 )
 
 // Model is a bundle that is loaded. It is safe for concurrent use.
@@ -18,10 +19,11 @@ type Model struct {
 	levels          levels
 	runtime         *Runtime
 	session         *session
-	inputs, outputs []Declared // outputs: those that the manifest names, the scores first
-	limits          imaging.Limits
-	free            bool    // the first dimension is free: a run takes any number
-	worst           float64 // greatest difference from the goldens
+	inputs, outputs []Declared                    // outputs: those that the manifest names, the scores first
+	free            bool                          // several rows may share a run
+	batcher         *batch.Batcher[item, *Result] // nil: no batching
+	placement       string                        // which nodes run where
+	worst           float64                       // greatest difference from the goldens
 
 	mu      sync.Mutex
 	users   int
@@ -44,21 +46,24 @@ func Open(ctx context.Context, r *Runtime, b *bundle.Bundle) (*Model, error) {
 
 func open(ctx context.Context, r *Runtime, b *bundle.Bundle) (*Model, error) {
 	spec := SpecOf(b.Manifest.Input)
-	if err := spec.Validate(); err != nil {
+	if err := spec.Validate(); err != nil && b.Manifest.Task == bundle.TaskMultilabel {
 		return nil, fmt.Errorf("%s: input.%w", bundle.ManifestFile, err)
 	}
-	m := &Model{
-		bundle: b, spec: spec, levels: levelsOf(b.Manifest.Input),
-		runtime: r, limits: imaging.DefaultLimits, idle: make(chan struct{}),
+	m := &Model{bundle: b, spec: spec, levels: levelsOf(b.Manifest.Input), runtime: r, idle: make(chan struct{})}
+	if r.batch.On() {
+		m.batcher = batch.New[item, *Result](r.batch, together{m})
 	}
-	if err := m.fit(); err != nil {
+	err := r.provider.guard(func() error {
+		if err := m.start(); err != nil {
+			return err
+		}
+		if err := m.checkGoldens(ctx); err != nil {
+			return errors.Join(err, m.destroy())
+		}
+		return nil
+	})
+	if err != nil {
 		return nil, err
-	}
-	if err := m.start(); err != nil {
-		return nil, err
-	}
-	if err := m.checkGoldens(ctx); err != nil {
-		return nil, errors.Join(err, m.destroy())
 	}
 	return m, nil
 }
@@ -68,10 +73,24 @@ func SpecOf(in bundle.Input) imaging.Spec {
 	return imaging.Spec{Width: in.Width, Height: in.Height, Channels: in.Channels, Filter: in.Filter, Decoder: in.Decoder}
 }
 
+// start opens the session for a graph that fits the manifest.
 func (m *Model) start() (err error) {
+	if err := m.fit(); err != nil {
+		return err
+	}
 	m.session, err = openSession(m.runtime, m.bundle.Path(bundle.ModelFile), m.inputs, m.outputs, "")
-	return err
+	if err != nil {
+		return err
+	}
+	m.session.scale = int64(m.bundle.Manifest.SuperResolution.Scale)
+	if err := m.session.layable(); err != nil {
+		return errors.Join(err, m.destroy())
+	}
+	return nil
 }
+
+// limits are those of images.
+func (m *Model) limits() imaging.Limits { return m.runtime.decoder.Limits }
 
 // Name is the model's name, of its manifest.
 func (m *Model) Name() string { return m.bundle.Manifest.Name }
@@ -91,6 +110,12 @@ func (m *Model) Task() string { return m.bundle.Manifest.Task }
 // Provider is the one that runs the graph, as it was seen at load.
 func (m *Model) Provider() string { return m.runtime.provider.name }
 
+// Placement says how many of the graph's nodes run where.
+func (m *Model) Placement() string { return m.placement }
+
+// Batches tells whether requests to this model share runs.
+func (m *Model) Batches() bool { return m.batcher != nil && m.free }
+
 // Inputs are the tensors that Infer takes, in the graph's order.
 func (m *Model) Inputs() []Declared { return slices.Clone(m.inputs) }
 
@@ -98,7 +123,7 @@ func (m *Model) Inputs() []Declared { return slices.Clone(m.inputs) }
 func (m *Model) Outputs() []Declared { return slices.Clone(m.outputs) }
 
 // GoldenDifference is the greatest absolute difference between the session's
-// scores and the goldens'.
+// outputs and the goldens'.
 func (m *Model) GoldenDifference() float64 { return m.worst }
 
 // Acquire keeps the model loaded until the returned function is called. After

@@ -62,7 +62,7 @@ func (m *Model) Prepare(ctx context.Context, data []byte) (*Picture, error) {
 	defer m.runtime.cpus.Release(1)
 	p := &Picture{Phases: Phases{Queue: waited}}
 	began := time.Now()
-	if p.Image, _, err = imaging.Decode(data, m.limits); err != nil {
+	if p.Image, _, err = m.runtime.decoder.Decode(data); err != nil {
 		return nil, err
 	}
 	p.Phases.Decode = time.Since(began)
@@ -83,12 +83,10 @@ func (m *Model) Score(ctx context.Context, p *Picture) (*Scores, error) {
 	if err := m.wantsPictures(); err != nil {
 		return nil, err
 	}
-	input, err := m.planes([]imaging.Pixels{p.Pixels})
-	if err != nil {
+	if err := m.takes(p.Pixels); err != nil {
 		return nil, err
 	}
-	defer m.runtime.pool.Put(input.Data)
-	r, err := m.infer(ctx, []oip.Tensor{input})
+	r, err := m.infer(ctx, []oip.Tensor{m.planes([]imaging.Pixels{p.Pixels})}, true)
 	if err != nil {
 		return nil, err
 	}
@@ -127,10 +125,17 @@ func (m *Model) ScoreBatch(ctx context.Context, pictures []imaging.Pixels) (scor
 	if len(pictures) == 0 {
 		return nil, 0, errors.New("no picture to score")
 	}
+	for _, p := range pictures {
+		if err := m.takes(p); err != nil {
+			return nil, 0, err
+		}
+	}
 	var took time.Duration
 	for step := m.step(len(pictures)); len(scores) < len(pictures); {
 		part := pictures[len(scores):min(len(scores)+step, len(pictures))]
-		r, err := m.runPictures(ctx, part)
+		input := m.planes(part)
+		r, err := m.runAlone(ctx, []oip.Tensor{input})
+		m.runtime.pool.Put(input.Data)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -153,35 +158,30 @@ func (m *Model) step(n int) int {
 	return 1
 }
 
-func (m *Model) runPictures(ctx context.Context, pictures []imaging.Pixels) (*Result, error) {
-	input, err := m.planes(pictures)
-	if err != nil {
-		return nil, err
+// takes refuses pixels of another size.
+func (m *Model) takes(p imaging.Pixels) error {
+	s := m.spec
+	if p.Width != s.Width || p.Height != s.Height || p.Channels != s.Channels || len(p.Pix) != s.Size() {
+		return refuse("a picture of %d x %d x %d, the model takes %d x %d x %d", p.Width, p.Height, p.Channels, s.Width, s.Height, s.Channels)
 	}
-	defer m.runtime.pool.Put(input.Data)
-	return m.infer(ctx, []oip.Tensor{input})
+	return nil
 }
 
-// planes normalises pictures into a pooled tensor [n, channels, height, width];
-// the caller puts its data back.
-func (m *Model) planes(pictures []imaging.Pixels) (oip.Tensor, error) {
-	in := m.bundle.Manifest.Input
-	for _, p := range pictures {
-		if p.Width != in.Width || p.Height != in.Height || p.Channels != in.Channels || len(p.Pix) != in.Width*in.Height*in.Channels {
-			return oip.Tensor{}, refuse("a picture of %d x %d x %d, the model takes %d x %d x %d",
-				p.Width, p.Height, p.Channels, in.Width, in.Height, in.Channels)
-		}
-	}
-	size := in.Channels * in.Height * in.Width
+// planes normalises pictures of one size into a pooled tensor [n, channels,
+// height, width]; the caller puts its data back.
+func (m *Model) planes(pictures []imaging.Pixels) oip.Tensor {
+	first := pictures[0]
+	size := first.Channels * first.Height * first.Width
 	t := oip.Tensor{
-		Name: in.Name, Datatype: oip.FP32, Shape: []int64{int64(len(pictures)), int64(in.Channels), int64(in.Height), int64(in.Width)},
-		Data: m.runtime.pool.Get(4 * size * len(pictures)),
+		Name: m.inputs[0].Name, Datatype: oip.FP32,
+		Shape: []int64{int64(len(pictures)), int64(first.Channels), int64(first.Height), int64(first.Width)},
+		Data:  m.runtime.pool.Get(4 * size * len(pictures)),
 	}
 	floats := oip.Float32s(t.Data)
 	for i, p := range pictures {
 		m.levels.normalise(floats[i*size:(i+1)*size], p)
 	}
-	return t, nil
+	return t
 }
 
 // scoresOf gives the scores of a run of n pictures, from 0 to 1, as copies.

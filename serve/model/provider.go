@@ -61,6 +61,14 @@ func (p provider) missing(err error) error {
 	return fmt.Errorf("the provider cuda, device %d, cannot be used: %w: it wants an NVIDIA GPU with its driver, CUDA 12 or 13 with cuDNN 9 on the library path, and a libonnxruntime.so built for GPUs with libonnxruntime_providers_cuda.so beside it (the wheel onnxruntime-gpu has both); or ask for --provider cpu", p.device, err)
 }
 
+// guard calls f, which may load what overwrites the process's signal handlers.
+func (p provider) guard(f func() error) error {
+	if p.name == CPU {
+		return f()
+	}
+	return keepSignals(f)
+}
+
 // probe makes sure that the library has the provider. That it runs a model is
 // seen when one is loaded.
 func (p provider) probe() error {

@@ -27,6 +27,8 @@ import (
 	ort "github.com/yalue/onnxruntime_go"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/penstock-ml/penstock/internal/imaging"
+	"github.com/penstock-ml/penstock/serve/batch"
 	"github.com/penstock-ml/penstock/serve/buffers"
 )
 
@@ -35,7 +37,8 @@ import (
 type Runtime struct {
 	plan     plan
 	provider provider
-	batch    BatchOptions
+	batch    batch.Options
+	decoder  imaging.Decoder
 	cpus     *semaphore.Weighted // a decode takes 1, a run the plan's threads; first come, first served
 	pool     *buffers.Pool
 	version  string
@@ -50,14 +53,12 @@ type Options struct {
 	Provider string // cpu or cuda; empty: cpu
 	Device   int    // of the provider cuda
 	Batch    BatchOptions
+	Decoder  imaging.Decoder // of pictures; limits of zero stand for imaging.DefaultLimits
 }
 
-// BatchOptions say whether requests wait for each other to share a run.
-type BatchOptions struct {
-	Max     int           // requests of a run at most; 0 or 1: no batching
-	Delay   time.Duration // longest wait of a request for others
-	Observe func(size int)
-}
+// BatchOptions say whether requests wait for each other to share a run. On the
+// CPU that hardly pays: a picture of a batch takes as long as one alone.
+type BatchOptions = batch.Options
 
 // starting guards the one environment that ONNX Runtime has in a process.
 var starting sync.Mutex
@@ -72,6 +73,12 @@ func Start(o Options) (*Runtime, error) {
 	chosen, err := providerOf(o)
 	if err != nil {
 		return nil, err
+	}
+	if err := o.Batch.Validate(); err != nil {
+		return nil, err
+	}
+	if o.Decoder.Limits == (imaging.Limits{}) {
+		o.Decoder.Limits = imaging.DefaultLimits
 	}
 	if _, err := os.Stat(o.Library); err != nil {
 		return nil, fmt.Errorf("ONNX Runtime: %w: give the path of libonnxruntime.so by --onnxruntime or PENSTOCK_ONNXRUNTIME", err)
@@ -90,10 +97,10 @@ func Start(o Options) (*Runtime, error) {
 		return nil, fmt.Errorf("ONNX Runtime %s cannot be used (1.24 is the oldest that can): %w", o.Library, err)
 	}
 	r := &Runtime{
-		plan: p, provider: chosen, batch: o.Batch,
+		plan: p, provider: chosen, batch: o.Batch, decoder: o.Decoder,
 		cpus: semaphore.NewWeighted(int64(p.cpus)), pool: buffers.New(), version: ort.GetVersion(),
 	}
-	if err := r.provider.probe(); err != nil {
+	if err := r.provider.guard(r.provider.probe); err != nil {
 		return nil, errors.Join(fmt.Errorf("ONNX Runtime %s: %w", o.Library, err), ort.DestroyEnvironment())
 	}
 	return r, nil
