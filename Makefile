@@ -15,7 +15,7 @@ BUILD := go build -trimpath -ldflags '-s -w'
 BENCHED = $(sort $(patsubst %/,%,$(dir $(shell grep -rl --include='*_test.go' '^func Benchmark' internal serve))))
 BENCH_TARGETS = $(addprefix bench-,$(notdir $(BENCHED)))
 
-.PHONY: help setup build test demo up down status bench generate lint $(BENCH_TARGETS) release release-sums release-verify
+.PHONY: help setup build test demo up down status bench generate lint $(BENCH_TARGETS) bench-serve release release-sums release-verify
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -46,10 +46,13 @@ down: build ## end the local stack, and the one that a demo with KEEP=1 left
 	bin/penstock-dev down
 	@[[ ! -d .penstock/demo/stack ]] || bin/penstock-dev down --dir .penstock/demo/stack
 
-bench: $(BENCH_TARGETS) ## every benchmark; bench-STAGE runs one; tables and .penstock/bench/STAGE.json
+bench: $(BENCH_TARGETS) bench-serve ## every benchmark; bench-STAGE runs one; tables and .penstock/bench/STAGE.json
 
 $(BENCH_TARGETS): bench-%: setup
 	@go run ./tests/bench --stage $* --out .penstock/bench/$*.json $(addprefix ./,$(filter %/$*,$(BENCHED)))
+
+bench-serve: setup ## the server beside bare ONNX Runtime and its peers (20 minutes); ARGS='-duration 1s -models xray' shortens it
+	@go run ./tests/bench serve --out .penstock/bench/serve.json --docs docs/serving.md $(ARGS)
 
 generate: ## write action.yml files and the commands' documentation
 	go generate ./...
