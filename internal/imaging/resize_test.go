@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -247,5 +248,61 @@ func TestResizeRefusesWhatItDoesNotKnow(t *testing.T) {
 	p.Pix = p.Pix[:3]
 	if _, err := p.Resize(3, 3, "box"); err == nil || !strings.Contains(err.Error(), "3 bytes") {
 		t.Errorf("too few bytes: got %v", err)
+	}
+}
+
+func TestResizesAtTheSameTimeDoNotMix(t *testing.T) {
+	img := typesOf(image.Rect(0, 0, 90, 70))["rgba"]
+	spec := func(i int) Spec {
+		return Spec{Width: 10 + i%cachedAxes*2, Height: 20 + i%7, Channels: 1 + 2*(i%2), Filter: Filters[i%len(Filters)], Decoder: "go"}
+	}
+	const n = 3 * cachedAxes // more sizes than the cache keeps
+	want := make([]Pixels, n)
+	for i := range want {
+		var err error
+		if want[i], err = Resize(img, spec(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for i := range want {
+				got, err := Resize(img, spec(i))
+				if err != nil || !slices.Equal(got.Pix, want[i].Pix) {
+					t.Errorf("%+v: other pixels than alone (%v)", spec(i), err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if len(cache.taps) > cachedAxes {
+		t.Errorf("the cache holds %d axes", len(cache.taps))
+	}
+}
+
+func TestResizeIntoAllocatesNothingThatGrowsWithThePicture(t *testing.T) {
+	for name, img := range typesOf(image.Rect(0, 0, 400, 300)) {
+		for _, channels := range []int{1, 3} {
+			spec := Spec{Width: 64, Height: 64, Channels: channels, Filter: "bilinear", Decoder: "go"}
+			dst := make([]uint8, spec.Size())
+			resize := func() {
+				if err := ResizeInto(dst, img, spec); err != nil {
+					t.Fatal(err)
+				}
+			}
+			resize() // the weights and the scratch
+			const times = 20
+			used := allocated(func() {
+				for range times {
+					resize()
+				}
+			}) / times
+			// A row of the widest kind and tables of a palette, not 120,000 pixels. A
+			// collection in between costs the scratch, once.
+			if used > 8<<10 {
+				t.Errorf("%s in %d channels: %d bytes", name, channels, used)
+			}
+		}
 	}
 }
