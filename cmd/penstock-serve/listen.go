@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -45,7 +44,7 @@ type side struct {
 func httpSide(name, address string, connections int, read time.Duration, handler http.Handler, secure *tls.Config, log *slog.Logger) side {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	server := &http.Server{
-		Handler: untilRead(handler), ReadHeaderTimeout: min(read, readHeaderTerm), ReadTimeout: read,
+		Handler: handler, ReadHeaderTimeout: min(read, readHeaderTerm), ReadTimeout: read,
 		WriteTimeout: writeTerm, IdleTimeout: idleTerm, MaxHeaderBytes: maxHeader, TLSConfig: secure,
 		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: 128},
 		BaseContext: func(net.Listener) context.Context { return ctx },
@@ -64,33 +63,6 @@ func httpSide(name, address string, connections int, read time.Duration, handler
 		}
 	}
 	return s
-}
-
-// untilRead ends the bound on reading with the body's last byte: net/http
-// leaves it on the connection, and would cancel a request that works longer
-// than it may take to come.
-func untilRead(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ProtoMajor == 1 && r.Body != nil {
-			r.Body = &timedBody{r.Body, http.NewResponseController(w)}
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-type timedBody struct {
-	io.ReadCloser
-	connection *http.ResponseController
-}
-
-func (b *timedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) {
-		if failed := b.connection.SetReadDeadline(time.Time{}); failed != nil {
-			return n, failed
-		}
-	}
-	return n, err
 }
 
 // servers are the listeners of the process, the admin side last.

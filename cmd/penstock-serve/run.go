@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -14,6 +15,9 @@ import (
 	"github.com/penstock-ml/penstock/internal/workspace"
 	"github.com/penstock-ml/penstock/serve/access"
 	"github.com/penstock-ml/penstock/serve/admin"
+	"github.com/penstock-ml/penstock/serve/api"
+	"github.com/penstock-ml/penstock/serve/model"
+	"github.com/penstock-ml/penstock/serve/replay"
 )
 
 type runOptions struct {
@@ -21,7 +25,8 @@ type runOptions struct {
 	listen      string
 	adminListen string
 	tls         certificate
-	name, slot  string
+	names       cli.StringSlice
+	slot        string
 	bucket      string
 	cache       string
 	state       string
@@ -29,7 +34,20 @@ type runOptions struct {
 	drain       time.Duration
 	read        time.Duration
 	connections int
+	requests    int
+	queue       int
+	replay      int
+	batch       model.BatchOptions
+	decoder     string
+	urlHosts    cli.StringSlice
+	page        bool
 }
+
+// The decoders of --decoder.
+const (
+	decoderGo    = "go"
+	decoderTurbo = "turbo"
+)
 
 func runCommand() action.Command {
 	var o runOptions
@@ -56,21 +74,43 @@ curl --data-binary @chest.png http://127.0.0.1:8000/v1/models/xray/predict`,
 }
 
 func (o *runOptions) flags() []cli.Flag {
-	return append(o.engine.flags(),
+	return slices.Concat(o.engine.flags(), o.listenerFlags(), o.modelFlags(), o.limitFlags())
+}
+
+func (o *runOptions) listenerFlags() []cli.Flag {
+	return []cli.Flag{
 		&cli.StringFlag{Name: "listen", Usage: "public `ADDRESS`", Value: "127.0.0.1:8000", Destination: &o.listen},
 		&cli.StringFlag{Name: "admin-listen", Usage: "admin `ADDRESS`", Value: "127.0.0.1:9000", Destination: &o.adminListen},
 		&cli.StringFlag{Name: "tls-cert", Usage: "PEM `FILE` of the certificate of all listeners, read again when it changes; needed off loopback", Destination: &o.tls.cert},
 		&cli.StringFlag{Name: "tls-key", Usage: "PEM `FILE` of its key", Destination: &o.tls.key},
-		&cli.StringFlag{Name: "name", Usage: "`NAME` of the model, as in the bundles and in the path", Required: true, Destination: &o.name},
+		&cli.BoolFlag{Name: "page", Usage: "serve the page at / to try the models on (--page=false: do not)", Value: true, Destination: &o.page},
+		&cli.StringSliceFlag{Name: "allow-url-host", Usage: "`HOST[:PORT]` that pictures may be fetched from over https, http://HOST[:PORT] over http; repeatable (default: pictures are not fetched)", Destination: &o.urlHosts},
+	}
+}
+
+func (o *runOptions) modelFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "name", Usage: "`NAME` of the model, as in the bundles and in the path; repeatable: several models side by side", Required: true, Destination: &o.names},
 		&cli.StringFlag{Name: "slot", Usage: "`SLOT` that the metrics name: stable, canary, staging", Required: true, Destination: &o.slot},
 		&cli.StringFlag{Name: "bucket", Usage: "`BUCKET` that holds the bundles below models/", Required: true, Destination: &o.bucket},
 		&cli.StringFlag{Name: "state", Usage: "`DIR` that remembers what is served; one for each server", Required: true, Destination: &o.state},
 		&cli.StringFlag{Name: "cache", Usage: "`DIR` of fetched bundles (default: below PENSTOCK_CACHE)", Destination: &o.cache},
-		&cli.DurationFlag{Name: "slo", Usage: "`DURATION` within which answers are wanted; a boundary of the metrics", Value: 500 * time.Millisecond, Destination: &o.slo},
-		&cli.DurationFlag{Name: "drain", Usage: "`DURATION` that requests have to end after SIGTERM; what goes on longer is cut off", Value: 30 * time.Second, Destination: &o.drain},
+		&cli.IntFlag{Name: "batch-max", Usage: "`NUMBER` of requests that may share a run, where the graph takes several; hardly pays on CPUs (default: each runs alone)", Destination: &o.batch.Max},
+		&cli.DurationFlag{Name: "batch-delay", Usage: "`DURATION` that a request waits for others to share its run", Value: 2 * time.Millisecond, Destination: &o.batch.Delay},
+		&cli.StringFlag{Name: "decoder", Usage: "`DECODER` of pictures: go, or turbo for grey JPEG by libjpeg-turbo, within one level of it, where it is built in", Value: decoderGo, Destination: &o.decoder},
+		&cli.IntFlag{Name: "replay", Usage: "`NUMBER` of requests kept in memory, on which a new model is tried before it answers; 0: none", Value: replay.DefaultLimits.Requests, Destination: &o.replay},
+	}
+}
+
+func (o *runOptions) limitFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.DurationFlag{Name: "slo", Usage: "`DURATION` within which answers are wanted: who would wait longer is refused; a boundary of the metrics", Value: 500 * time.Millisecond, Destination: &o.slo},
+		&cli.IntFlag{Name: "queue", Usage: "`NUMBER` of requests that may wait for a model; 0: none waits", Value: 128, Destination: &o.queue},
+		&cli.IntFlag{Name: "max-requests", Usage: "`NUMBER` of requests that are read, wait or run at a time, over all models", Value: api.DefaultLimits.Requests, Destination: &o.requests},
+		&cli.IntFlag{Name: "max-connections", Usage: "`NUMBER` of connections to a public listener at a time; more wait", Value: 1024, Destination: &o.connections},
 		&cli.DurationFlag{Name: "read-timeout", Usage: "`DURATION` that a request has to come in whole", Value: 30 * time.Second, Destination: &o.read},
-		&cli.IntFlag{Name: "max-connections", Usage: "`NUMBER` of connections to a public listener at a time", Value: 1024, Destination: &o.connections},
-	)
+		&cli.DurationFlag{Name: "drain", Usage: "`DURATION` that requests have to end after SIGTERM; what goes on longer is cut off", Value: 30 * time.Second, Destination: &o.drain},
+	}
 }
 
 // certificate is the files of the flags --tls-cert and --tls-key.
@@ -92,8 +132,17 @@ func (o *runOptions) check(env *action.Env) (g guards, err error) {
 	if o.slo <= 0 || o.drain <= 0 || o.read <= 0 {
 		return g, errors.New("--slo, --drain and --read-timeout must be positive, such as 500ms")
 	}
-	if o.connections < 1 {
-		return g, errors.New("--max-connections must be at least 1")
+	if o.connections < 1 || o.requests < 1 {
+		return g, errors.New("--max-connections and --max-requests must be at least 1")
+	}
+	if o.queue < 0 || o.replay < 0 {
+		return g, errors.New("--queue and --replay must not be negative")
+	}
+	if err := o.batch.Validate(); err != nil {
+		return g, fmt.Errorf("--batch-max, --batch-delay: %w", err)
+	}
+	if !slices.Contains([]string{decoderGo, decoderTurbo}, o.decoder) {
+		return g, fmt.Errorf("--decoder %q: want %s or %s", o.decoder, decoderGo, decoderTurbo)
 	}
 	if err := checkPublic("--listen", o.listen, o.tls.given()); err != nil {
 		return g, err

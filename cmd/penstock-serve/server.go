@@ -5,18 +5,22 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"strings"
 
 	"github.com/penstock-ml/penstock/internal/action"
+	"github.com/penstock-ml/penstock/internal/imaging"
 	"github.com/penstock-ml/penstock/internal/outside/objectstore"
 	"github.com/penstock-ml/penstock/internal/verdict"
 	"github.com/penstock-ml/penstock/serve/access"
 	"github.com/penstock-ml/penstock/serve/admin"
+	"github.com/penstock-ml/penstock/serve/admission"
 	"github.com/penstock-ml/penstock/serve/api"
-	"github.com/penstock-ml/penstock/serve/buffers"
 	"github.com/penstock-ml/penstock/serve/host"
 	"github.com/penstock-ml/penstock/serve/metrics"
+	"github.com/penstock-ml/penstock/serve/model"
 	"github.com/penstock-ml/penstock/serve/replay"
 	"github.com/penstock-ml/penstock/serve/service"
+	"github.com/penstock-ml/penstock/serve/turbojpeg"
 )
 
 func runServer(ctx context.Context, env *action.Env, o runOptions) (r verdict.Result, err error) {
@@ -24,56 +28,121 @@ func runServer(ctx context.Context, env *action.Env, o runOptions) (r verdict.Re
 	if err != nil {
 		return r, verdict.Usage(err)
 	}
-	load, closeRuntime, err := o.loader(env)
-	if err != nil {
-		return r, err
-	}
-	defer func() { err = errors.Join(err, closeRuntime()) }()
-
 	log := slog.New(slog.NewTextHandler(env.Stderr, nil))
-	counted := metrics.New(o.slot, o.slo)
-	counters := counted.Model(o.name)
-	models, err := host.NewSet([]string{o.name}, o.state, load, func(string) host.Observer { return counters }, log,
-		host.Options{Replay: replay.DefaultLimits, Drain: o.drain})
-	if err != nil {
-		return r, verdict.Usage(err)
-	}
-	defer models.Close()
-	core := service.New(service.Options{
-		Log: log, Version: action.BuildVersion(version), SLO: o.slo, Strays: counted.Model("none"),
-		Models: []service.Served{{Host: models.Host(o.name), Counter: counters, Replay: models.Host(o.name).Ring()}},
-	})
-	public := api.New(api.Options{Service: core, Log: log, Buffers: buffers.New(), Page: true})
-	private := admin.New(models, guards.admin, counted.Handler())
-
 	secure, err := o.tls.load(log)
 	if err != nil {
 		return r, err
 	}
-	servers, err := listen(log, secure != nil,
-		httpSide("public", o.listen, o.connections, o.read, guards.tokens.Handler(public.Handler(), api.OpenPaths()...), secure, log),
-		httpSide("admin", o.adminListen, adminConnections, o.read, private.Handler(), secure, log))
+	runtime, load, err := o.runtime(env)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, runtime.Close()) }()
+	p, err := o.assemble(runtime, load, log)
+	if err != nil {
+		return r, err
+	}
+	defer p.models.Close()
+	servers, err := listen(log, secure != nil, p.sides(guards, secure)...)
 	if err != nil {
 		return r, err
 	}
 	defer servers.close()
-	log.Info("who may", "tokens", guards.tokens.Needed(), "max_connections", o.connections, "read_timeout", o.read, "drain", o.drain)
+	p.tell(guards)
+	return p.until(ctx, servers)
+}
+
+// serving is what the listeners stand on.
+type serving struct {
+	o       runOptions
+	log     *slog.Logger
+	runtime *model.Runtime
+	counted *metrics.Metrics
+	models  *host.Set
+	core    *service.Service
+	fetcher api.Fetcher // nil: pictures are not fetched
+}
+
+func (o *runOptions) assemble(runtime *model.Runtime, load host.Load, log *slog.Logger) (*serving, error) {
+	p := &serving{o: *o, log: log, runtime: runtime, counted: metrics.New(o.slot, o.slo)}
+	if hosts := o.urlHosts.Value(); len(hosts) > 0 {
+		fetcher, err := newFetcher(hosts, log)
+		if err != nil {
+			return nil, verdict.Usage(err)
+		}
+		p.fetcher = fetcher
+	}
+	counters := map[string]*metrics.Model{}
+	for _, name := range o.names.Value() {
+		counters[name] = p.counted.Model(name)
+	}
+	remembered := replay.DefaultLimits
+	remembered.Requests = o.replay
+	var err error
+	p.models, err = host.NewSet(o.names.Value(), o.state, load, func(name string) host.Observer { return counters[name] }, log,
+		host.Options{Replay: remembered, Drain: o.drain})
+	if err != nil {
+		return nil, verdict.Usage(err)
+	}
+	served := make([]service.Served, 0, len(counters))
+	for _, h := range p.models.Hosts() {
+		queue := admission.New(admission.Options{Name: h.Name(), Turns: p.turns(), Depth: o.queue})
+		p.counted.Queue(h.Name(), queue.Waiting, queue.AtWork)
+		served = append(served, service.Served{Host: h, Counter: counters[h.Name()], Queue: queue, Replay: h.Ring()})
+	}
+	p.core = service.New(service.Options{
+		Log: log, Version: action.BuildVersion(version), SLO: o.slo, Strays: p.counted.Model(metrics.NoDigest), Models: served,
+	})
+	return p, nil
+}
+
+// turns is how many requests for a model are at work at a time: one for each
+// run, as many as share one, and one more, so that a CPU that gets free between
+// two phases of a request finds work. The CPUs themselves are shared out by the
+// runtime, over all models.
+func (p *serving) turns() int { return p.runtime.Callers()*max(1, p.o.batch.Max) + 1 }
+
+// sides are the listeners, the admin side last.
+func (p *serving) sides(g guards, secure *tls.Config) []side {
+	limits := api.DefaultLimits
+	limits.Requests = p.o.requests
+	public := api.New(api.Options{
+		Service: p.core, Log: p.log, Buffers: p.runtime.Buffers(), Fetcher: p.fetcher, Page: p.o.page, Limits: limits,
+	})
+	private := admin.New(p.models, g.admin, p.counted.Handler())
+	return []side{
+		httpSide("public", p.o.listen, p.o.connections, p.o.read, g.tokens.Handler(public.Handler(), api.OpenPaths()...), secure, p.log),
+		httpSide("admin", p.o.adminListen, adminConnections, p.o.read, private.Handler(), secure, p.log),
+	}
+}
+
+// tell says once what this server holds to.
+func (p *serving) tell(g guards) {
+	p.log.Info("limits", "slo", p.o.slo, "queue", p.o.queue, "turns", p.turns(), "requests", p.o.requests,
+		"connections", p.o.connections, "read_timeout", p.o.read, "drain", p.o.drain)
+	p.log.Info("serves", "models", p.o.names.Value(), "slot", p.o.slot, "plan", p.runtime.Plan(), "batch_max", p.o.batch.Max, "batch_delay", p.o.batch.Delay,
+		"decoder", p.o.decoder, "replay", p.o.replay, "tokens", g.tokens.Needed(), "url_hosts", p.o.urlHosts.Value(), "page", p.o.page)
+}
+
+// until serves until ctx ends, then drains.
+func (p *serving) until(ctx context.Context, s *servers) (r verdict.Result, err error) {
 	resumed := make(chan struct{})
 	go func() {
 		defer close(resumed)
-		if err := models.Resume(ctx); err != nil {
-			log.Error("what was served before the restart is not served", "reason", err)
+		if err := p.models.Resume(ctx); err != nil {
+			p.log.Error("what was served before the restart is not served", "reason", err)
 		}
 	}()
-	err = servers.wait(ctx)
-	core.Drain()
-	left := servers.shutdown(o.drain)
+	err = s.wait(ctx)
+	p.core.Drain()
+	p.log.Info("draining", "term", p.o.drain)
+	left := s.shutdown(p.o.drain)
 	<-resumed // it ends with ctx, or by itself
 	if err := errors.Join(err, left); err != nil {
 		return r, err
 	}
-	r = verdict.Passed("served %s until told to stop", o.name)
-	if digest := models.Host(o.name).Status().Serving; digest != "" {
+	r = verdict.Passed("served %s until told to stop", strings.Join(p.o.names.Value(), ", "))
+	if digest := p.models.Hosts()[0].Status().Serving; digest != "" {
 		r.Subjects["model"] = digest
 	}
 	return r, nil
@@ -91,9 +160,9 @@ func (c certificate) load(log *slog.Logger) (*tls.Config, error) {
 	return loaded.Config(), nil
 }
 
-// loader opens the bucket and ONNX Runtime, and gives the way from a digest to
+// runtime opens the bucket and ONNX Runtime, and gives the way from a digest to
 // a model that is ready.
-func (o *runOptions) loader(env *action.Env) (host.Load, func() error, error) {
+func (o *runOptions) runtime(env *action.Env) (*model.Runtime, host.Load, error) {
 	credentials, err := objectstore.CredentialsFromEnv(env.Getenv)
 	if err != nil {
 		return nil, nil, verdict.Coded("credentials", err)
@@ -108,9 +177,21 @@ func (o *runOptions) loader(env *action.Env) (host.Load, func() error, error) {
 			return nil, nil, err
 		}
 	}
-	runtime, err := o.engine.start(env)
+	decoder, err := decoderOf(o.decoder)
 	if err != nil {
 		return nil, nil, err
 	}
-	return host.FromBucket(bucket, cache, runtime), runtime.Close, nil
+	runtime, err := o.engine.startWith(env, model.Options{Batch: o.batch, Decoder: decoder})
+	if err != nil {
+		return nil, nil, err
+	}
+	return runtime, host.FromBucket(bucket, cache, runtime), nil
+}
+
+// decoderOf opens a decoder by the name of the flag --decoder.
+func decoderOf(name string) (d imaging.Decoder, err error) {
+	if name == decoderTurbo {
+		d.GreyJPEG, err = turbojpeg.Open()
+	}
+	return d, err
 }

@@ -31,18 +31,17 @@ func (e *engine) flags() []cli.Flag {
 
 // start starts ONNX Runtime.
 func (e *engine) start(env *action.Env) (*model.Runtime, error) {
-	return e.startBatching(env, model.BatchOptions{})
+	return e.startWith(env, model.Options{})
 }
 
-// startBatching starts ONNX Runtime with requests sharing runs.
-func (e *engine) startBatching(env *action.Env, batch model.BatchOptions) (*model.Runtime, error) {
+// startWith starts ONNX Runtime with options beside those of the flags.
+func (e *engine) startWith(env *action.Env, o model.Options) (*model.Runtime, error) {
 	library, err := model.FindLibrary(e.library, env.Getenv)
 	if err != nil {
 		return nil, err
 	}
-	runtime, err := model.Start(model.Options{
-		Library: library, Profile: e.profile, Threads: e.threads, Provider: e.provider, Device: e.device, Batch: batch,
-	})
+	o.Library, o.Profile, o.Threads, o.Provider, o.Device = library, e.profile, e.threads, e.provider, e.device
+	runtime, err := model.Start(o)
 	if err != nil {
 		return nil, err
 	}

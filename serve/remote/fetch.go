@@ -109,8 +109,8 @@ func (f *Fetcher) Get(ctx context.Context, rawURL string) ([]byte, error) {
 		return nil, refuse(BadURL, nil, "the URL has more than %d bytes", maxURL)
 	}
 	u, err := url.Parse(rawURL)
-	if err != nil { // its text repeats the URL
-		return nil, refuse(BadURL, err, "the URL cannot be understood")
+	if err != nil { // which repeats the URL: neither for the client nor for the log
+		return nil, refuse(BadURL, nil, "the URL cannot be understood")
 	}
 	within, cancel := context.WithTimeout(ctx, f.o.Timeout)
 	defer cancel()
@@ -174,7 +174,7 @@ func (f *Fetcher) hop(ctx context.Context, u *url.URL) ([]byte, *url.URL, error)
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
 		next, err := response.Location()
 		if err != nil {
-			return nil, nil, refuse(Unreachable, err, "the URL leads on to an address that cannot be understood")
+			return nil, nil, refuse(Unreachable, fmt.Errorf("%s leads on to what is no URL", o), "the URL leads on to an address that cannot be understood")
 		}
 		return nil, next, nil
 	}
