@@ -21,6 +21,7 @@ var datatypes = map[int32]oip.Datatype{
 const (
 	typeFloat   = 1
 	typeInt64   = 7
+	attrTensor  = 4
 	attrInts    = 7
 	outsideFile = 1 // TensorProto.DataLocation EXTERNAL
 )

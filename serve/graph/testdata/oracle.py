@@ -2,6 +2,7 @@
 
     oracle.py same A.onnx B.onnx ...   A and B give the same bits on the same
                                        inputs, and the checker takes B
+    oracle.py outputs MODEL.onnx       all its outputs for one picture: JSON
     oracle.py sees MODEL.onnx ...      how far outputs are changed by one input
                                        pixel: a JSON line for each model
 """
@@ -70,10 +71,18 @@ def sees(path, side=96, trials=48):
     print(json.dumps({"before": [far[0], far[2]], "after": [far[1], far[3]], "scale": [out.shape[2] / h, out.shape[3] / w]}))
 
 
+def outputs(path):
+    s = session(path)
+    values = s.run(None, inputs(s, free=1))
+    print(json.dumps({o.name: {"shape": v.shape, "data": v.ravel().tolist()} for o, v in zip(s.get_outputs(), values)}))
+
+
 what, files = sys.argv[1], sys.argv[2:]
 if what == "same":
     for pair in zip(files[::2], files[1::2], strict=True):
         same(*pair)
+elif what == "outputs":
+    outputs(*files)
 elif what == "sees":
     for file in files:
         sees(file)

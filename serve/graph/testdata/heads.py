@@ -1,0 +1,56 @@
+"""Makes the small classifiers of heads/, as PyTorch exports them: run it beside
+itself with PyTorch 1.13.
+
+gemm.onnx      a residual block, AdaptiveAvgPool2d, Flatten, Linear, Sigmoid
+mean.onnx      mean over space, Linear; its scores are logits
+matmul.onnx    mean over space, a product and a sum, Sigmoid
+heatmap.onnx   gemm.onnx with the class activation map as its output `map`
+hidden.onnx    two linear layers: no class activation map
+max.onnx       greatest value instead of the mean: none
+softmax.onnx   scores that depend on each other: none
+"""
+import torch
+from torch import nn
+
+
+class Body(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Sequential(nn.Conv2d(1, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.ReLU())
+        self.two = nn.Sequential(nn.Conv2d(6, 6, 3, 1, 1), nn.BatchNorm2d(6))
+
+    def forward(self, x):
+        x = self.one(x)
+        return torch.relu(x + self.two(x))
+
+
+class Head(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.body, self.head, self.hidden = kind, Body(), nn.Linear(6, 3), nn.Linear(6, 6)
+
+    def forward(self, x):
+        x = self.body(x)
+        if self.kind in ("gemm", "heatmap", "softmax"):
+            y = self.head(torch.flatten(nn.AdaptiveAvgPool2d(1)(x), 1))
+        elif self.kind == "max":
+            y = self.head(torch.flatten(nn.AdaptiveMaxPool2d(1)(x), 1))
+        elif self.kind == "hidden":
+            y = self.head(torch.relu(self.hidden(x.mean((2, 3)))))
+        elif self.kind == "matmul":
+            y = x.mean((2, 3)) @ self.head.weight.T.contiguous() + self.head.bias
+        else:
+            y = self.head(x.mean((2, 3)))
+        if self.kind == "heatmap":
+            return torch.sigmoid(y), torch.conv2d(x, self.head.weight[:, :, None, None])
+        if self.kind == "softmax":
+            return torch.softmax(y, 1)
+        return y if self.kind == "mean" else torch.sigmoid(y)
+
+
+for kind in ("gemm", "mean", "matmul", "heatmap", "hidden", "max", "softmax"):
+    torch.manual_seed(7)
+    outputs = ["scores", "map"] if kind == "heatmap" else ["scores"]
+    torch.onnx.export(
+        Head(kind).eval(), torch.zeros(2, 1, 16, 16), f"heads/{kind}.onnx", opset_version=16, input_names=["image"],
+        output_names=outputs, dynamic_axes={name: {0: "batch"} for name in ["image"] + outputs})
