@@ -41,12 +41,6 @@ func across1(a, b []uint8, packed []uint64, t *taps) {
 		weights := t.weights[first:end]
 		src := packed[t.start[x]:][:len(weights)]
 		sum := uint64(bothHalves)
-		for len(weights) >= 4 && len(src) >= 4 {
-			sum += src[0]*uint64(int64(weights[0])) + src[1]*uint64(int64(weights[1])) +
-				src[2]*uint64(int64(weights[2])) + src[3]*uint64(int64(weights[3]))
-			weights, src = weights[4:], src[4:]
-		}
-		src = src[:len(weights)]
 		for i, w := range weights {
 			sum += src[i] * uint64(int64(w))
 		}
