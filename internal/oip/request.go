@@ -1,7 +1,6 @@
 package oip
 
 import (
-	"encoding/binary"
 	"io"
 	"strconv"
 )
@@ -139,28 +138,17 @@ func (d *decoder) readTensors(body io.Reader) error {
 		if t.Data, err = readFull(body, size, strconv.Quote(t.Name), d.alloc); err != nil {
 			return err
 		}
-		if t.Datatype == BYTES {
-			if err := checkTexts(*t, d.counts[i]); err != nil {
-				return err
-			}
+		switch t.Datatype {
+		case BYTES:
+			err = t.checkTexts(d.counts[i])
+		case BOOL:
+			err = t.checkBools()
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return readEnd(body)
-}
-
-// checkTexts walks the elements of BYTES by their lengths.
-func checkTexts(t Tensor, n int) error {
-	rest := t.Data
-	for i := range n {
-		if len(rest) < 4 || uint64(len(rest)-4) < uint64(binary.LittleEndian.Uint32(rest)) {
-			return bad("%q: element %d of %d goes beyond its %d bytes", t.Name, i, n, len(t.Data))
-		}
-		rest = rest[4+binary.LittleEndian.Uint32(rest):]
-	}
-	if len(rest) > 0 {
-		return bad("%q: %d bytes follow its %d elements", t.Name, len(rest), n)
-	}
-	return nil
 }
 
 func (d *decoder) request() error {

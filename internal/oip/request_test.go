@@ -283,6 +283,7 @@ func TestBinarySizesThatDisagreeAreTheSendersFault(t *testing.T) {
 		{announced("BYTES", "[1]", 5), "\xff\xff\xff\xffa", "goes beyond"},
 		{announced("BYTES", "[1]", 6), "\x01\x00\x00\x00ab", "1 bytes follow"},
 		{announced("BYTES", "[2]", 5), "\x01\x00\x00\x00a", "element 1 of 2"},
+		{announced("BOOL", "[2]", 2), "\x01\x02", "element 1 is 2"},
 	} {
 		body, length, n := binaryBody(`{"inputs":[`+c.tensor+`]}`, []byte(c.behind)...)
 		all, _ := io.ReadAll(body) // of a string

@@ -1,7 +1,7 @@
 package oip
 
 import (
-	"fmt"
+	"encoding/binary"
 	"unsafe"
 )
 
@@ -48,19 +48,47 @@ type Tensor struct {
 	Data     []byte
 }
 
-// Check compares the length of Data with datatype and shape, of at most limit
-// elements.
+// Check compares Data with datatype and shape, of at most limit elements: its
+// length, the lengths in BYTES, and that every BOOL is 0 or 1.
 func (t Tensor) Check(limit int) error {
 	n, err := Elements(t.Shape, limit)
 	if err != nil {
-		return fmt.Errorf("tensor %q: %w", t.Name, err)
+		return bad("tensor %q: %v", t.Name, err)
 	}
 	size := t.Datatype.Size()
-	if size == 0 {
-		return fmt.Errorf("tensor %q: the datatype %q has no fixed size", t.Name, t.Datatype)
+	switch {
+	case t.Datatype == BYTES:
+		return t.checkTexts(n)
+	case size == 0:
+		return bad("tensor %q: the datatype %q is none of the protocol's", t.Name, t.Datatype)
+	case len(t.Data) != n*size:
+		return bad("tensor %q: %d bytes, the shape %v of %s has %d", t.Name, len(t.Data), t.Shape, t.Datatype, n*size)
+	case t.Datatype == BOOL:
+		return t.checkBools()
 	}
-	if len(t.Data) != n*size {
-		return fmt.Errorf("tensor %q: %d bytes, the shape %v of %s has %d", t.Name, len(t.Data), t.Shape, t.Datatype, n*size)
+	return nil
+}
+
+// checkTexts walks the elements of BYTES by their lengths.
+func (t Tensor) checkTexts(n int) error {
+	rest := t.Data
+	for i := range n {
+		if len(rest) < 4 || uint64(len(rest)-4) < uint64(binary.LittleEndian.Uint32(rest)) {
+			return bad("tensor %q: element %d of %d goes beyond its %d bytes", t.Name, i, n, len(t.Data))
+		}
+		rest = rest[4+binary.LittleEndian.Uint32(rest):]
+	}
+	if len(rest) > 0 {
+		return bad("tensor %q: %d bytes follow its %d elements", t.Name, len(rest), n)
+	}
+	return nil
+}
+
+func (t Tensor) checkBools() error {
+	for i, b := range t.Data {
+		if b > 1 {
+			return bad("tensor %q: element %d is %d, a BOOL is 0 or 1", t.Name, i, b)
+		}
 	}
 	return nil
 }
