@@ -1,6 +1,6 @@
 "use strict";
-// An image to this server, its answer onto the page. Nothing is kept: what the
-// server says is put in as text, never as markup.
+// An image to this server, its answer onto the page. What the server says is
+// put in as text, never as markup.
 
 const $ = (id) => document.getElementById(id);
 const phaseNames = { decode: "Decode", resize: "Resize", queue: "Wait", run: "Run", explain: "Explain", encode: "Encode", total: "Whole" };
@@ -127,7 +127,7 @@ function showPrediction(p) {
   $("rows").replaceChildren(...p.predictions.map(row));
   show("scores", true);
   showMaps(p.explanations || [], p.caveat || "");
-  say(positive.length ? positive.length + " of " + p.predictions.length + " findings are positive: " + positive.map((s) => s.label).join(", ") + "."
+  say(positive.length ? positive.length + " of " + p.predictions.length + (positive.length === 1 ? " findings is positive: " : " findings are positive: ") + positive.map((s) => s.label).join(", ") + "."
     : "None of " + p.predictions.length + " findings is positive.");
 }
 
@@ -225,7 +225,10 @@ $("file").addEventListener("change", () => choose($("file").files[0]));
 $("form").addEventListener("submit", (event) => { event.preventDefault(); if (file) run(); });
 $("model").addEventListener("change", () => { showModel(); if (file && !$("file").disabled) run(); });
 $("explain").addEventListener("change", () => { if (file) run(); });
-$("token").addEventListener("change", () => loadModels().then(() => { show("error", false); if (file) run(); }).catch(fail));
+$("access").addEventListener("submit", (event) => {
+  event.preventDefault();
+  loadModels().then(() => { show("error", false); say("The token is accepted."); if (file) run(); }).catch(fail);
+});
 $("opacity").addEventListener("input", () => {
   $("layer").style.setProperty("--opacity", String($("opacity").value / 100));
   $("opacity-value").textContent = $("opacity").value + "%";
