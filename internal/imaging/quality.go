@@ -157,8 +157,28 @@ var window = func() (w [11]float64) {
 	return w
 }()
 
+// band is how many rows of windows are worked on at a time, so that memory does
+// not grow with eight copies of the picture.
+const band = 128
+
 // similarity is the mean SSIM of two planes of one size.
 func similarity(a, b plane) float64 {
+	last := a.h - len(window) + 1 // rows of windows
+	sum := 0.0
+	for y := 0; y < last; y += band {
+		end := min(y+band, last) + len(window) - 1
+		sum += similarities(a.rows(y, end), b.rows(y, end))
+	}
+	return sum / float64(last*(a.w-len(window)+1))
+}
+
+// rows is the part of p from row first up to end.
+func (p plane) rows(first, end int) plane {
+	return plane{p.w, end - first, p.v[first*p.w : end*p.w]}
+}
+
+// similarities is the sum of SSIM over all windows within two planes.
+func similarities(a, b plane) float64 {
 	const c1, c2 = (0.01 * 255) * (0.01 * 255), (0.03 * 255) * (0.03 * 255)
 	product := func(a, b plane) plane {
 		out := plane{a.w, a.h, make([]float64, len(a.v))}
@@ -175,7 +195,7 @@ func similarity(a, b plane) float64 {
 		covariance, variances := ab.v[i]-ma*mb, aa.v[i]-ma*ma+bb.v[i]-mb*mb
 		sum += (2*ma*mb + c1) * (2*covariance + c2) / ((ma*ma + mb*mb + c1) * (variances + c2))
 	}
-	return sum / float64(len(meanA.v))
+	return sum
 }
 
 // blur is the window's mean wherever it lies wholly within p.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -190,5 +191,21 @@ func TestGreyHasNoColourPlanes(t *testing.T) {
 	}
 	if _, err := JoinYCbCr(y, cb, Pixels{Width: 1, Height: 1, Channels: 1, Pix: []uint8{1}}); err == nil {
 		t.Error("planes of two sizes were joined")
+	}
+}
+
+func TestSSIMInBandsIsThatOfTheWhole(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	noise := func() plane {
+		p := plane{23, 3*band + 5, make([]float64, 23*(3*band+5))}
+		for i := range p.v {
+			p.v[i] = 255 * random.Float64()
+		}
+		return p
+	}
+	a, b := noise(), noise()
+	whole := similarities(a, b) / float64((a.w-10)*(a.h-10))
+	if got := similarity(a, b); math.Abs(got-whole) > 1e-12 {
+		t.Errorf("got %v, want %v", got, whole)
 	}
 }
