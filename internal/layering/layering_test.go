@@ -78,6 +78,7 @@ var table = map[string][]string{
 	"serve/metrics":      {},
 	"serve/page":         {},
 	"serve/measure":      {"internal/openloop", "internal/stat"},
+	"serve/variants":     {"internal/bundle", "serve/measure", "serve/model"},
 	"serve/graph":        {"internal/oip", "serve/graph/onnxpb"},
 	"serve/graph/onnxpb": {},
 	"serve/explain":      {"internal/imaging"},
@@ -102,7 +103,7 @@ var table = map[string][]string{
 	"internal/bundle/bundletest":           {"internal/bundle", "internal/imaging"},
 	"internal/layering":                    {},
 	"internal/outside/haproxy/haproxytest": {"internal/outside/haproxy", "internal/dev/*"},
-	"serve/model/modeltest":                {"serve/model"},
+	"serve/model/modeltest":                {"internal/bundle", "serve/model"},
 
 	// The programs.
 	"cmd/penstock": {

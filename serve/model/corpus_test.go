@@ -1,19 +1,17 @@
 package model_test
 
 import (
-	"encoding/binary"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"google.golang.org/protobuf/encoding/protowire"
-
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
 	"github.com/penstock-ml/penstock/internal/imaging"
+	"github.com/penstock-ml/penstock/internal/oip"
+	"github.com/penstock-ml/penstock/serve/graph"
 	"github.com/penstock-ml/penstock/serve/model"
 	"github.com/penstock-ml/penstock/serve/model/modeltest"
 )
@@ -33,50 +31,18 @@ func corpus(t *testing.T, name string) string {
 	return dir
 }
 
-// floats is a float32 tensor in C order.
-type floats struct {
-	Shape []int64
-	Data  []float32
-}
-
 // tensorFile reads an ONNX TensorProto of float32.
-func tensorFile(t *testing.T, path string) floats {
+func tensorFile(t *testing.T, path string) oip.Tensor {
 	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var tensor floats
-	var raw []byte
-	for len(data) > 0 {
-		n, kind, used := protowire.ConsumeTag(data)
-		data = data[max(used, 0):]
-		switch {
-		case used < 0:
-			t.Fatalf("%s is no TensorProto", path)
-		case n == 1 && kind == protowire.VarintType: // dims
-			v, k := protowire.ConsumeVarint(data)
-			tensor.Shape, used = append(tensor.Shape, int64(v)), k
-		case n == 1 && kind == protowire.BytesType: // dims, packed
-			packed, k := protowire.ConsumeBytes(data)
-			for used = k; len(packed) > 0; {
-				v, k := protowire.ConsumeVarint(packed)
-				tensor.Shape, packed = append(tensor.Shape, int64(v)), packed[k:]
-			}
-		case n == 4 || n == 9: // float_data, packed, or raw_data
-			raw, used = protowire.ConsumeBytes(data)
-		default:
-			used = protowire.ConsumeFieldValue(n, kind, data)
-		}
-		if used < 0 {
-			t.Fatalf("%s is no TensorProto", path)
-		}
-		data = data[used:]
-	}
-	for ; len(raw) >= 4; raw = raw[4:] {
-		tensor.Data = append(tensor.Data, math.Float32frombits(binary.LittleEndian.Uint32(raw)))
+	tensor, err := graph.TensorFromPB(fileBytes(t, path))
+	if err != nil || tensor.Datatype != oip.FP32 {
+		t.Fatalf("%s: %v, %s", path, err, tensor.Datatype)
 	}
 	return tensor
+}
+
+func array(t oip.Tensor) bundletest.Array {
+	return bundletest.Array{Type: "<f4", Shape: t.Shape, Data: t.Data}
 }
 
 // TestMNISTGivesItsVectors makes a bundle of the ONNX Model Zoo's MNIST: its
@@ -103,8 +69,8 @@ func TestMNISTGivesItsVectors(t *testing.T) {
 	for i := range 3 {
 		vectors := filepath.Join(source, fmt.Sprintf("test_data_set_%d", i))
 		input, output := tensorFile(t, filepath.Join(vectors, "input_0.pb")), tensorFile(t, filepath.Join(vectors, "output_0.pb"))
-		pixels := imaging.Pixels{Width: 28, Height: 28, Channels: 1, Pix: make([]uint8, len(input.Data))}
-		for j, v := range input.Data {
+		pixels := imaging.Pixels{Width: 28, Height: 28, Channels: 1, Pix: make([]uint8, 28*28)}
+		for j, v := range oip.Float32s(input.Data) {
 			pixels.Pix[j] = uint8(v)
 			if float32(pixels.Pix[j]) != v {
 				t.Fatalf("pixel %d of vector %d is %v", j, i, v)
@@ -116,7 +82,7 @@ func TestMNISTGivesItsVectors(t *testing.T) {
 		m.Goldens = append(m.Goldens, golden)
 		must(t, os.WriteFile(filepath.Join(dir, golden), picture, 0o644))
 		must(t, bundle.WriteUint8(filepath.Join(dir, bundle.InputFile(golden)), []int{28, 28, 1}, pixels.Pix))
-		must(t, bundle.WriteFloat32(filepath.Join(dir, bundle.OutputFile(golden)), []int{10}, output.Data))
+		must(t, bundle.WriteFloat32(filepath.Join(dir, bundle.OutputFile(golden)), []int{10}, oip.Float32s(output.Data)))
 	}
 	must(t, bundle.WriteManifest(dir, m))
 	loaded, err := model.Open(t.Context(), modeltest.Runtime(t), read(t, dir)) // checks the goldens
@@ -168,4 +134,96 @@ func TestModelsThatAreNoBundleAreRefusedByName(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", name, err, text)
 		}
 	}
+}
+
+// TestOperatorsGiveTheVectorsOfTheFormat runs the tests of ONNX itself, whose
+// outputs are PyTorch's.
+func TestOperatorsGiveTheVectorsOfTheFormat(t *testing.T) {
+	dirs, err := filepath.Glob(filepath.Join(corpus(t, "models/onnx_backend"), "*"))
+	must(t, err)
+	if len(dirs) < 10 {
+		t.Fatalf("%d folders", len(dirs))
+	}
+	for _, dir := range dirs {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			vectors := func(pattern string) (all []bundletest.Array) {
+				files, err := filepath.Glob(filepath.Join(dir, "test_data_set_0", pattern))
+				must(t, err)
+				for _, f := range files {
+					all = append(all, array(tensorFile(t, f)))
+				}
+				return all
+			}
+			golden := bundletest.Golden{Inputs: vectors("input_*.pb"), Outputs: vectors("output_*.pb")}
+			m, err := model.Open(t.Context(), modeltest.Runtime(t),
+				read(t, bundletest.Tensor(t, fileBytes(t, filepath.Join(dir, "model.onnx")), []bundletest.Golden{golden})))
+			if old := tooOld[filepath.Base(dir)]; old != "" {
+				if err == nil || !strings.Contains(err.Error(), old) || !strings.Contains(err.Error(), "operator set 7") {
+					t.Errorf("got %v, want %q", err, old)
+				}
+				return
+			}
+			must(t, err)
+			must(t, m.Close())
+		})
+	}
+}
+
+// tooOld are operators from before operator set 7, which ONNX Runtime never had.
+var tooOld = map[string]string{
+	"test_AvgPool2d": "AveragePool(1)", "test_BatchNorm2d_eval": "BatchNormalization(6)", "test_Linear": "Gemm(6)",
+}
+
+// TestToysGiveWhatTheReferenceEvaluatorGives runs several inputs and outputs of
+// many types; testdata/toys.py made what is wanted.
+func TestToysGiveWhatTheReferenceEvaluatorGives(t *testing.T) {
+	dir := corpus(t, "models/yalue_test_data")
+	toy := func(pattern string) (all []bundletest.Array) {
+		files, err := filepath.Glob(filepath.Join("testdata/toys", pattern))
+		must(t, err)
+		for _, f := range files {
+			dtype, shape, data, err := bundle.ReadArray(f)
+			must(t, err)
+			all = append(all, bundletest.Array{Type: dtype, Shape: shape, Data: data})
+		}
+		return all
+	}
+	for _, name := range []string{"0_dim_output", "big_fanout", "dynamic_axes", "float16", "multitype", "several_inputs_and_outputs"} {
+		t.Run(name, func(t *testing.T) {
+			golden := bundletest.Golden{Inputs: toy(name + ".input.*"), Outputs: toy(name + ".output.*")}
+			if len(golden.Inputs) == 0 || len(golden.Outputs) == 0 {
+				t.Fatal("testdata/toys has nothing of it")
+			}
+			m, err := model.Open(t.Context(), modeltest.Runtime(t),
+				read(t, bundletest.Tensor(t, fileBytes(t, filepath.Join(dir, "example_"+name+".onnx")), []bundletest.Golden{golden})))
+			must(t, err)
+			must(t, m.Close())
+		})
+	}
+}
+
+func TestAMapAmongTheOutputsIsRefusedByName(t *testing.T) {
+	forest := fileBytes(t, filepath.Join(corpus(t, "models/yalue_test_data"), "sklearn_randomforest.onnx"))
+	golden := bundletest.Golden{
+		Inputs:  []bundletest.Array{bundletest.Floats(make([]float32, 4), 1, 4)},
+		Outputs: []bundletest.Array{bundletest.Ints([]int64{0}, 1), bundletest.Floats([]float32{1, 0, 0}, 1, 3)},
+	}
+	_, err := model.Open(t.Context(), modeltest.Runtime(t), read(t, bundletest.Tensor(t, forest, []bundletest.Golden{golden})))
+	if err == nil || !strings.Contains(err.Error(), `output "output_probability" of the graph is a sequence`) || !strings.Contains(err.Error(), "zipmap=False") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestSuperResolutionGivesItsVector takes the ONNX Model Zoo's network, whose
+// input is no whole number, as tensors.
+func TestSuperResolutionGivesItsVector(t *testing.T) {
+	dir := corpus(t, "models/super_resolution_10")
+	golden := bundletest.Golden{
+		Inputs:  []bundletest.Array{array(tensorFile(t, filepath.Join(dir, "test_data_set_0/input_0.pb")))},
+		Outputs: []bundletest.Array{array(tensorFile(t, filepath.Join(dir, "test_data_set_0/output_0.pb")))},
+	}
+	m, err := model.Open(t.Context(), modeltest.Runtime(t),
+		read(t, bundletest.Tensor(t, fileBytes(t, filepath.Join(dir, "model.onnx")), []bundletest.Golden{golden}, func(m *bundle.Manifest) { m.Tolerance = 1e-3 })))
+	must(t, err)
+	must(t, m.Close())
 }

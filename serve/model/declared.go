@@ -34,13 +34,22 @@ func declare(path string) (inputs, outputs []Declared, err error) {
 	}
 	ins, outs, err := ort.GetInputOutputInfoWithOptions(path, options)
 	if err != nil {
-		return nil, nil, fmt.Errorf("ONNX Runtime cannot open %s: %w", bundle.ModelFile, err)
+		return nil, nil, openError(err)
 	}
 	if inputs, err = declaredOf("input", ins); err != nil {
 		return nil, nil, err
 	}
 	outputs, err = declaredOf("output", outs)
 	return inputs, outputs, err
+}
+
+// openError says what to do about a graph that ONNX Runtime does not take.
+func openError(err error) error {
+	remedy := ""
+	if strings.Contains(err.Error(), "Could not find an implementation") || strings.Contains(err.Error(), "is not a registered function/op") {
+		remedy = ": export it again with operators of ONNX alone, in operator set 7 or later"
+	}
+	return fmt.Errorf("ONNX Runtime cannot open %s: %w%s", bundle.ModelFile, err, remedy)
 }
 
 func firstOf(errs ...error) error {

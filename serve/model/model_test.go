@@ -137,6 +137,8 @@ func TestOpenRefusesWhatDoesNotFitTheBundle(t *testing.T) {
 		{"input of another name", bundletest.Mean, rewrite(func(m *bundle.Manifest) { m.Input.Name = "image" }), `the manifest names "image"`},
 		{"heat map that is none", bundletest.Mean, rewrite(func(m *bundle.Manifest) { m.Outputs.Heatmap = "features" }), `output "features" has the shape`},
 		{"filter that is unknown", bundletest.Mean, rewrite(func(m *bundle.Manifest) { m.Input.Filter = "mitchell" }), "mitchell"},
+		{"scores of another rank", bundletest.Flat, nil, `output "scores" has the shape [2], want [?, 2]`},
+		{"operator that nobody has", bundletest.Unknown, nil, "ONNX alone"},
 		{"graph that is none", bundletest.Mean, func(t *testing.T, dir string) {
 			// an IR version, an operator set, an empty graph
 			if err := os.WriteFile(filepath.Join(dir, "model.onnx"), []byte{8, 8, 0x42, 2, 16, 13, 0x3a, 0}, 0o644); err != nil {

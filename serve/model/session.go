@@ -13,7 +13,6 @@ import (
 
 	ort "github.com/yalue/onnxruntime_go"
 
-	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/serve/buffers"
 )
@@ -61,7 +60,7 @@ func openSession(r *Runtime, path string, inputs, outputs []Declared, profile st
 	}
 	s.ort, err = ort.NewDynamicAdvancedSession(path, listOf(inputs), listOf(outputs), options)
 	if err != nil {
-		return nil, fmt.Errorf("ONNX Runtime cannot open %s: %w", bundle.ModelFile, err)
+		return nil, openError(err)
 	}
 	return s, nil
 }
@@ -169,8 +168,8 @@ func (s *session) call(ctx context.Context, inputs, outputs []ort.Value) error {
 		return nil
 	case cancelled:
 		return context.Cause(ctx)
-	case strings.Contains(err.Error(), "shape verification failed"):
-		return &RunError{&shapeError{err}}
+	case strings.Contains(err.Error(), "computed output shape"), strings.Contains(err.Error(), "shape verification failed"):
+		return &RunError{&shapeError{err}} // ONNX Runtime 1.30, and before
 	}
 	return &RunError{err}
 }
