@@ -23,6 +23,7 @@ import (
 type runOptions struct {
 	engine      engine
 	listen      string
+	grpcListen  string
 	adminListen string
 	tls         certificate
 	names       cli.StringSlice
@@ -54,14 +55,21 @@ func runCommand() action.Command {
 	return action.Command{
 		Name: "run", Program: "penstock-serve", Local: true,
 		Summary: "serve a model: images in, scores out",
-		Description: `Answers on two listeners. The public one takes PNG and JPEG images at
-POST /v1/models/NAME/predict and speaks the Open Inference Protocol over REST
-(/v2). The admin one, on loopback or with TLS and the token in
+		Description: `The public listener takes PNG and JPEG images at POST
+/v1/models/NAME/predict, speaks the Open Inference Protocol over REST (/v2), and
+has a page at / to try the models on. A second one speaks the protocol over gRPC
+(--grpc-listen). With tokens in PENSTOCK_API_TOKEN both answer those who send
+one of them. The admin listener, on loopback or with TLS and the token in
 PENSTOCK_ADMIN_TOKEN, is told by penstock deploy which digest to serve, and
 gives the metrics. A bundle is fetched from the bucket, verified, run on its
-goldens and swapped in while requests go on; one that fails any of this changes
-nothing. What was served is served again after a restart. SIGTERM lets the
-requests that go on come to their end.`,
+goldens, tried on the requests that came last, and swapped in while requests go
+on; one that fails any of this changes nothing. What was served is served again
+after a restart.
+
+Who would wait longer than the deadline allows (Penstock-Timeout-Ms, gRPC's own,
+else --slo) is refused at once: 429 with Retry-After. The work of a client that
+leaves is ended. SIGTERM lets the requests that go on come to their end within
+--drain.`,
 		Example: `penstock-serve run --name xray --slot stable --bucket xray --state /var/lib/penstock/stable \
   --listen 127.0.0.1:8000 --admin-listen 127.0.0.1:9000
 curl --data-binary @chest.png http://127.0.0.1:8000/v1/models/xray/predict`,
@@ -80,6 +88,7 @@ func (o *runOptions) flags() []cli.Flag {
 func (o *runOptions) listenerFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "listen", Usage: "public `ADDRESS`", Value: "127.0.0.1:8000", Destination: &o.listen},
+		&cli.StringFlag{Name: "grpc-listen", Usage: "public `ADDRESS` of gRPC (default: none)", Destination: &o.grpcListen},
 		&cli.StringFlag{Name: "admin-listen", Usage: "admin `ADDRESS`", Value: "127.0.0.1:9000", Destination: &o.adminListen},
 		&cli.StringFlag{Name: "tls-cert", Usage: "PEM `FILE` of the certificate of all listeners, read again when it changes; needed off loopback", Destination: &o.tls.cert},
 		&cli.StringFlag{Name: "tls-key", Usage: "PEM `FILE` of its key", Destination: &o.tls.key},
@@ -146,6 +155,11 @@ func (o *runOptions) check(env *action.Env) (g guards, err error) {
 	}
 	if err := checkPublic("--listen", o.listen, o.tls.given()); err != nil {
 		return g, err
+	}
+	if o.grpcListen != "" {
+		if err := checkPublic("--grpc-listen", o.grpcListen, o.tls.given()); err != nil {
+			return g, err
+		}
 	}
 	if g.tokens, err = access.ParseTokens(env.Getenv(access.Variable)); err != nil {
 		return g, err

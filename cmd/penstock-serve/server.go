@@ -7,8 +7,11 @@ import (
 	"log/slog"
 	"strings"
 
+	"google.golang.org/grpc"
+
 	"github.com/penstock-ml/penstock/internal/action"
 	"github.com/penstock-ml/penstock/internal/imaging"
+	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/internal/outside/objectstore"
 	"github.com/penstock-ml/penstock/internal/verdict"
 	"github.com/penstock-ml/penstock/serve/access"
@@ -19,6 +22,7 @@ import (
 	"github.com/penstock-ml/penstock/serve/metrics"
 	"github.com/penstock-ml/penstock/serve/model"
 	"github.com/penstock-ml/penstock/serve/replay"
+	"github.com/penstock-ml/penstock/serve/rpc"
 	"github.com/penstock-ml/penstock/serve/service"
 	"github.com/penstock-ml/penstock/serve/turbojpeg"
 )
@@ -109,11 +113,21 @@ func (p *serving) sides(g guards, secure *tls.Config) []side {
 	public := api.New(api.Options{
 		Service: p.core, Log: p.log, Buffers: p.runtime.Buffers(), Fetcher: p.fetcher, Page: p.o.page, Limits: limits,
 	})
-	private := admin.New(p.models, g.admin, p.counted.Handler())
-	return []side{
-		httpSide("public", p.o.listen, p.o.connections, p.o.read, g.tokens.Handler(public.Handler(), api.OpenPaths()...), secure, p.log),
-		httpSide("admin", p.o.adminListen, adminConnections, p.o.read, private.Handler(), secure, p.log),
+	all := []side{httpSide("public", p.o.listen, p.o.connections, p.o.read, g.tokens.Handler(public.Handler(), api.OpenPaths()...), secure, p.log)}
+	if p.o.grpcListen != "" {
+		all = append(all, p.grpcSide(g, secure))
 	}
+	private := admin.New(p.models, g.admin, p.counted.Handler())
+	return append(all, httpSide("admin", p.o.adminListen, adminConnections, p.o.read, private.Handler(), secure, p.log))
+}
+
+func (p *serving) grpcSide(g guards, secure *tls.Config) side {
+	r := rpc.New(rpc.Options{
+		Infer: p.core, Models: p.core, Buffers: p.runtime.Buffers(), Log: p.log, Version: action.BuildVersion(version),
+		Limits: oip.DefaultLimits, TLS: secure,
+		Unary: []grpc.UnaryServerInterceptor{g.tokens.Unary()}, Stream: []grpc.StreamServerInterceptor{g.tokens.Stream()},
+	})
+	return side{name: "grpc", address: p.o.grpcListen, connections: p.o.connections, serve: r.Serve, drain: r.Drain, stop: r.Stop}
 }
 
 // tell says once what this server holds to.
