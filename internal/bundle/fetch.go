@@ -88,7 +88,7 @@ func readCached(dir, digest string) (*Bundle, error) {
 // say otherwise is ErrDigest before anything of it is believed.
 func readDigest(dir, digest string) (*Bundle, error) {
 	if _, err := os.Stat(dir); err != nil {
-		return nil, err
+		return nil, cache(err)
 	}
 	got, err := DigestDir(dir)
 	if err != nil {

@@ -102,7 +102,7 @@ func TestManifestsOfOtherTasksNameTheKeyThatIsWrong(t *testing.T) {
 }
 
 func TestParseManifestRefusesBombs(t *testing.T) {
-	flow, entries, indented := "name: "+strings.Repeat("[", 1<<16), "name:\n "+strings.Repeat("- ", 1<<16)+"x", ""
+	flow, entries, indented := "name: "+strings.Repeat("[", 1<<10), "name:\n "+strings.Repeat("- ", 1<<10)+"x", ""
 	for i := range 100 {
 		indented += strings.Repeat(" ", i) + "a:\n"
 	}
@@ -113,6 +113,7 @@ func TestParseManifestRefusesBombs(t *testing.T) {
 		strings.Repeat("# filler\n", 1<<16):    "at most",
 		flow:                                   "deep",
 		entries:                                "deep",
+		"name: " + strings.Repeat("x", 1<<13):  "a line of",
 		indented:                               "columns",
 		"name: a\x00b\n":                       "zero byte",
 		"schema: 1\nschema: 1\n":               "already defined",

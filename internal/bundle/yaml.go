@@ -11,7 +11,8 @@ import (
 // A manifest is a small file. What these bounds keep out costs a YAML reader
 // memory, stack or time out of all proportion to its bytes.
 const (
-	maxManifest = 256 << 10 // bytes
+	maxManifest = 128 << 10 // bytes
+	maxLine     = 4 << 10   // bytes
 	maxNesting  = 16        // of mappings and lists; a manifest has 4
 	maxIndent   = 64        // columns before a line of block style
 )
@@ -21,6 +22,11 @@ const (
 func checkYAML(data []byte) error {
 	if len(data) > maxManifest {
 		return fmt.Errorf("%d bytes: at most %d are read", len(data), maxManifest)
+	}
+	for line := range bytes.Lines(data) {
+		if len(line) > maxLine { // what the library does with a line is quadratic
+			return fmt.Errorf("a line of %d bytes: at most %d are read", len(line), maxLine)
+		}
 	}
 	if bytes.IndexByte(data, 0) >= 0 {
 		return fmt.Errorf("it holds a zero byte: not a YAML file")

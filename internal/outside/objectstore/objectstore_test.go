@@ -41,6 +41,8 @@ func TestContractWithMinIO(t *testing.T) {
 		"an If-Match over a removed object is a conflict":    removedIsAConflict,
 		"a large object is not cut":                          largeObject,
 		"a reader of a missing object is not found":          missingReader,
+		"an object is read from any byte on":                 readFrom,
+		"a store that ignores ranges is found out":           ignoredRangeIsFound,
 		"removing what is not there is no error":             removeTwice,
 		"existence tells missing from present":               exists,
 		"a record of a newer version is refused by the name": newerRecord,
