@@ -8,7 +8,12 @@ heatmap.onnx   gemm.onnx with the class activation map as its output `map`
 hidden.onnx    two linear layers: no class activation map
 max.onnx       greatest value instead of the mean: none
 softmax.onnx   scores that depend on each other: none
+
+golden.json holds each one's scores, as PyTorch computes them, for the picture of
+16 x 16 pixels whose levels are 0, 1, 2 ... 255, divided by 255.
 """
+import json
+
 import torch
 from torch import nn
 
@@ -48,9 +53,19 @@ class Head(nn.Module):
         return y if self.kind == "mean" else torch.sigmoid(y)
 
 
+golden = {}
+picture = torch.arange(256).reshape(1, 1, 16, 16) / 255
 for kind in ("gemm", "mean", "matmul", "heatmap", "hidden", "max", "softmax"):
     torch.manual_seed(7)
     outputs = ["scores", "map"] if kind == "heatmap" else ["scores"]
+    head = Head(kind).eval()
+    with torch.no_grad():
+        scores = head(picture)
+    golden[kind] = (scores[0] if kind == "heatmap" else scores).flatten().tolist()
     torch.onnx.export(
-        Head(kind).eval(), torch.zeros(2, 1, 16, 16), f"heads/{kind}.onnx", opset_version=16, input_names=["image"],
+        head, torch.zeros(2, 1, 16, 16), f"heads/{kind}.onnx", opset_version=16, input_names=["image"],
         output_names=outputs, dynamic_axes={name: {0: "batch"} for name in ["image"] + outputs})
+
+with open("heads/golden.json", "w") as f:
+    json.dump(golden, f, indent=1)
+    f.write("\n")
