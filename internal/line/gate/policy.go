@@ -20,6 +20,10 @@ type Policy struct {
 	Bootstrap  *Bootstrap `yaml:"bootstrap"` // the first model ever; without it there can be none
 	Compare    Compare    `yaml:"compare"`   // every model after the first
 	Batch      *Batch     `yaml:"batch"`     // the data alarm; without it there is none
+
+	// VariantTolerance is how far the scores of an optimised variant may be from
+	// its parent's goldens, absolute; without it there can be no variant.
+	VariantTolerance *float64 `yaml:"variant_tolerance"`
 }
 
 // Evidence is the least on which anything is decided. A label below it is not
@@ -91,6 +95,9 @@ func (p Policy) Validate() error {
 		if err := p.Batch.validate(); err != nil {
 			return fmt.Errorf("batch: %w", err)
 		}
+	}
+	if most := p.VariantTolerance; most != nil && !(*most > 0 && *most < 0.5) {
+		return fmt.Errorf("variant_tolerance: %v; say how far a variant's scores may be from its parent's goldens, above 0 and below 0.5, e.g. 0.05", *most)
 	}
 	return nil
 }

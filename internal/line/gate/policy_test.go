@@ -20,6 +20,7 @@ bootstrap:
 compare:
   macro_auroc: {margin: 0.02}
 batch: {max_drop: 0.05, labels: 2, without_evidence: list}
+variant_tolerance: 0.05
 `
 	var p Policy
 	if err := yaml.UnmarshalWithOptions([]byte(text), &p, yaml.Strict(), yaml.DisallowUnknownField()); err != nil {
@@ -30,6 +31,9 @@ batch: {max_drop: 0.05, labels: 2, without_evidence: list}
 	}
 	if want := policy(); fmt.Sprintf("%+v %+v %+v", p.Evidence, *p.Bootstrap.MacroAUROC, *p.Batch) != fmt.Sprintf("%+v %+v %+v", want.Evidence, *want.Bootstrap.MacroAUROC, *want.Batch) {
 		t.Errorf("policy %+v", p)
+	}
+	if p.VariantTolerance == nil || *p.VariantTolerance != 0.05 {
+		t.Errorf("variant_tolerance %v", p.VariantTolerance)
 	}
 	// An empty section is an explicit one: the first model needs its metrics only.
 	var open Policy
@@ -57,6 +61,7 @@ batch: {max_drop: 0.05, labels: 2, without_evidence: list}
 		"max_drop":            func(p *Policy) { p.Batch.MaxDrop = nan },
 		"batch: labels":       func(p *Policy) { p.Batch.Labels = 0 },
 		"without_evidence":    func(p *Policy) { p.Batch.WithoutEvidence = "pass" },
+		"variant_tolerance":   func(p *Policy) { p.VariantTolerance = &nan },
 	} {
 		p := policy()
 		change(&p)
