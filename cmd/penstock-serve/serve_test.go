@@ -236,7 +236,7 @@ func TestWithACertificateBothSidesSpeakTLSOnly(t *testing.T) {
 	cert, key, roots := certificateFiles(t)
 	s := w.start(t.TempDir(), "--tls-cert", cert, "--tls-key", key)
 	public, admin := strings.TrimPrefix(s.public, "http://"), strings.TrimPrefix(s.admin, "http://")
-	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	client := tlsClient(roots)
 	s.await("liveness over TLS", func() bool {
 		response, err := client.Get("https://" + public + "/v2/health/live")
 		if err == nil {
@@ -244,15 +244,7 @@ func TestWithACertificateBothSidesSpeakTLSOnly(t *testing.T) {
 		}
 		return err == nil && response.StatusCode == 200
 	})
-	request, err := http.NewRequest("PUT", "https://"+admin+"/admin/v1/models/test", strings.NewReader(`{"digest":"`+digest+`"}`))
-	must(t, err)
-	request.Header.Set("Authorization", "Bearer "+adminToken)
-	response, err := client.Do(request)
-	must(t, err)
-	response.Body.Close()
-	if response.StatusCode != 200 {
-		t.Errorf("load: %s", response.Status)
-	}
+	loadByTLS(t, s, roots, digest)
 	for _, address := range []string{public, admin} {
 		response, err := client.Get("http://" + address + "/v2/health/live")
 		must(t, err)
@@ -260,6 +252,25 @@ func TestWithACertificateBothSidesSpeakTLSOnly(t *testing.T) {
 		if response.StatusCode != 400 {
 			t.Errorf("%s answers in the clear: %s", address, response.Status)
 		}
+	}
+}
+
+func tlsClient(roots *x509.CertPool) *http.Client {
+	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+}
+
+// loadByTLS has a server with a certificate load a digest.
+func loadByTLS(t *testing.T, s *server, roots *x509.CertPool, digest string) {
+	t.Helper()
+	to := strings.Replace(s.admin, "http://", "https://", 1) + "/admin/v1/models/test"
+	request, err := http.NewRequest("PUT", to, strings.NewReader(`{"digest":"`+digest+`"}`))
+	must(t, err)
+	request.Header.Set("Authorization", "Bearer "+adminToken)
+	response, err := tlsClient(roots).Do(request)
+	must(t, err)
+	response.Body.Close()
+	if response.StatusCode != 200 {
+		t.Fatalf("load: %s", response.Status)
 	}
 }
 

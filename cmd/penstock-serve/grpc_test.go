@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
+	"github.com/penstock-ml/penstock/internal/oip"
+	"github.com/penstock-ml/penstock/internal/oip/inferencepb"
+)
+
+// level is an inference request for the test model: one picture, all of one
+// level from 0 to 1.
+func level(value float32) *inferencepb.ModelInferRequest {
+	values := make([]float32, bundletest.Side*bundletest.Side)
+	for i := range values {
+		values[i] = value
+	}
+	return &inferencepb.ModelInferRequest{
+		ModelName: "test",
+		Inputs: []*inferencepb.ModelInferRequest_InferInputTensor{{
+			Name: "input", Datatype: "FP32", Shape: []int64{1, 1, bundletest.Side, bundletest.Side},
+		}},
+		RawInputContents: [][]byte{oip.Bytes(values)},
+	}
+}
+
+func TestGRPCHasTheTokensTheCertificateAndTheDrainOfREST(t *testing.T) {
+	w := newWorld(t)
+	const token = "token-of-the-clients"
+	w.env = append(w.env, "PENSTOCK_API_TOKEN="+token)
+	cert, key, roots := certificateFiles(t)
+	address := "127.0.0.1:" + freePort(t)
+	s := w.start(t.TempDir(), "--grpc-listen", address, "--tls-cert", cert, "--tls-key", key, "--drain", "500ms", "--slo", "1h")
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(roots, "")))
+	must(t, err)
+	defer conn.Close()
+	client := inferencepb.NewGRPCInferenceServiceClient(conn)
+	s.await("gRPC", func() bool {
+		live, err := client.ServerLive(t.Context(), &inferencepb.ServerLiveRequest{}) // without a token
+		return err == nil && live.GetLive()
+	})
+	loadByTLS(t, s, roots, w.publish(bundletest.Endless))
+	if _, err := client.ModelInfer(t.Context(), level(0.5)); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("without a token: %v", err)
+	}
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token)
+	answer, err := client.ModelInfer(ctx, level(0.5))
+	if err != nil || len(answer.GetRawOutputContents()) == 0 {
+		t.Fatalf("%v, %v", answer, err)
+	}
+	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	if _, err := client.ModelInfer(short, level(1)); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("a run of hours with a deadline: %v", err)
+	}
+	s.await("an idle server", func() bool { return s.busy() < 0.1 })
+
+	cut := make(chan error, 1)
+	go func() {
+		_, err := client.ModelInfer(ctx, level(1))
+		cut <- err
+	}()
+	s.await("the run", func() bool { return s.busy() > 0.5 })
+	must(t, s.process.Process.Signal(syscall.SIGTERM))
+	select {
+	case <-s.exited:
+	case <-time.After(30 * time.Second):
+		t.Fatal("still there 30 s after SIGTERM")
+	}
+	if err := <-cut; status.Code(err) != codes.Unavailable && status.Code(err) != codes.Canceled {
+		t.Errorf("the run that was cut off: %v", err)
+	}
+	if code := s.process.ProcessState.ExitCode(); code != 1 || !strings.Contains(s.log.String(), "grpc side were still going on") {
+		t.Errorf("exit code %d", code)
+	}
+}
