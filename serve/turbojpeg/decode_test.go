@@ -134,9 +134,8 @@ func TestColourIsRefused(t *testing.T) {
 	}
 }
 
-// TestDamagedFilesAreRefusedAsByTheStandardLibrary: no prefix and no flipped
-// byte of a file gives pixels here and an error there.
-func TestDamagedFilesAreRefusedAsByTheStandardLibrary(t *testing.T) {
+// TestTruncatedFilesAreRefused: libjpeg would fill the rest with grey.
+func TestTruncatedFilesAreRefused(t *testing.T) {
 	decode, err := Open()
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,10 @@
 // radiographs, photographs and noise, baseline and progressive, of many
 // qualities.
 //
+// That holds for sound files. Of a damaged one that both take for whole, such as
+// one with flipped bits, they make different nonsense; libjpeg takes some that
+// the standard library refuses.
+//
 // Refused: colour, where the two decoders differ by a hundred levels (chroma is
 // enlarged in another way), and whatever libjpeg warns of. imaging.Decoder
 // leaves what is refused to the standard library.
