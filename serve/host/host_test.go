@@ -27,7 +27,12 @@ type shelf struct {
 
 func (s *shelf) add(t *testing.T, changes ...func(*bundle.Manifest)) string {
 	t.Helper()
-	dir := bundletest.New(t, bundletest.Mean, changes...)
+	return s.addGraph(t, bundletest.Mean, changes...)
+}
+
+func (s *shelf) addGraph(t *testing.T, graph string, changes ...func(*bundle.Manifest)) string {
+	t.Helper()
+	dir := bundletest.New(t, graph, changes...)
 	digest, err := bundle.DigestDir(dir)
 	if err != nil {
 		t.Fatal(err)

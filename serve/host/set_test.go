@@ -172,13 +172,7 @@ func TestTheLastRequestsAreReplayedOnTheCandidate(t *testing.T) {
 
 func TestACandidateThatFailsTheReplayIsNotServed(t *testing.T) {
 	var s shelf
-	one := s.add(t)
-	failing := bundletest.New(t, bundletest.Failing)
-	digest, err := bundle.DigestDir(failing)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.dirs[digest] = failing
+	one, digest := s.add(t), s.addGraph(t, bundletest.Failing)
 	set, observers := newSet(t, &s, t.TempDir(), host.Options{Replay: replay.DefaultLimits})
 	assign(t, set, "test", one)
 	set.Host("test").Ring().AddPicture(bundletest.Picture(t, 20, 20, 60))

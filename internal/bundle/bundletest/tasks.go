@@ -18,6 +18,7 @@ import (
 const (
 	Flat     = "flat.onnx"    // scores of the wrong rank
 	Unknown  = "unknown.onnx" // has an operator that nobody knows
+	Heavy    = "heavy.onnx"   // Mean by way of 16 MB of weights
 	Enlarge1 = "enlarge1.onnx"
 	Enlarge3 = "enlarge3.onnx"
 	Sums     = "sums.onnx"

@@ -18,6 +18,8 @@ renamed.onnx   mean.onnx with the output `scores` called `output`
 wide.onnx      mean.onnx for pictures of 9 x 9
 flat.onnx      mean.onnx whose scores have no batch: float32 [2]
 unknown.onnx   mean.onnx with an operator that nobody has
+heavy.onnx     mean.onnx by way of 16 MB of weights, which the runtime makes of
+               a constant when it opens the file
 
 enlarge1.onnx and enlarge3.onnx take `input` float32 [n, c, h, w] with 1 or 3
 channels and give `image` float32 [n, c, 2h, 2w]: every pixel is the mean of the
@@ -37,7 +39,7 @@ def const(name, value, dtype=np.float32):
     return numpy_helper.from_array(np.asarray(value, dtype=dtype), name)
 
 
-def build(path, side=8, failing=False, endless=False, scores="scores", flat=False, unknown=False):
+def build(path, side=8, failing=False, endless=False, scores="scores", flat=False, unknown=False, heavy=False):
     nodes = [
         helper.make_node("ReduceMean", ["input"], ["features4"], axes=[1, 2, 3], keepdims=0),
         helper.make_node("Unsqueeze", ["features4", "one"], ["features"]),
@@ -45,9 +47,22 @@ def build(path, side=8, failing=False, endless=False, scores="scores", flat=Fals
         helper.make_node("Add", ["weighted", "b"], ["logits"]),
         helper.make_node("Conv", ["input", "kernel"], ["heatmap"]),
     ]
+    if heavy:
+        # m is the same after 64 x 65536 weights of 1/64 and 65536 of 1/65536
+        one = numpy_helper.from_array(np.full(1, 1 / 64, np.float32), "value")
+        two = numpy_helper.from_array(np.full(1, 1 / 65536, np.float32), "value")
+        nodes[:2] = [
+            helper.make_node("Flatten", ["input"], ["flat_input"]),
+            helper.make_node("ConstantOfShape", ["shape_one"], ["many"], value=one),
+            helper.make_node("ConstantOfShape", ["shape_two"], ["few"], value=two),
+            helper.make_node("MatMul", ["flat_input", "many"], ["wide"]),
+            helper.make_node("MatMul", ["wide", "few"], ["features"]),
+        ]
     logits = "logits"
     weights = [const("w", [W]), const("b", B), const("one", [1], np.int64),
                const("kernel", np.reshape(W, (2, 1, 1, 1)))]
+    if heavy:
+        weights = [w for w in weights if w.name != "one"] + [const("shape_one", [64, 65536], np.int64), const("shape_two", [65536, 1], np.int64)]
     if failing:
         # index 0 up to a mean of 0.9, 1 above it; the table has one row
         nodes += [
@@ -125,6 +140,7 @@ build("renamed.onnx", scores="output")
 build("wide.onnx", side=9)
 build("flat.onnx", flat=True)
 build("unknown.onnx", unknown=True)
+build("heavy.onnx", heavy=True)
 enlarge("enlarge1.onnx", 1)
 enlarge("enlarge3.onnx", 3)
 sums("sums.onnx")
