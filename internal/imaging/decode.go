@@ -33,9 +33,10 @@ type Limits struct {
 // of 100 to 1, 512 MiB of memory.
 var DefaultLimits = Limits{Bytes: 32 << 20, Pixels: 50_000_000, Aspect: 100, Memory: 512 << 20}
 
-// maxScans bounds what a byte of a progressive JPEG may cost: one scan of a
-// hundred bytes can go over the whole picture. Encoders write 10 or so.
-const maxScans = 64
+// A scan of a progressive JPEG may take a hundred bytes and goes over the whole
+// picture. Encoders write 10 or so. A small picture may have maxScans, one of as
+// many pixels as the limit allows largeScans: a second or two of work.
+const maxScans, largeScans = 64, 16
 
 // Code says for machines why an image was refused.
 type Code string
@@ -176,10 +177,9 @@ func examine(data []byte, format Format, l Limits) (header, error) {
 // affordable refuses what would cost more than such a file is worth: memory for
 // pixels that cannot be in it, or work without end.
 func (h header) affordable(format Format, l Limits) error {
-	// In a sequential JPEG each component is in one scan.
-	scans := maxScans
-	if !h.progressive {
-		scans = h.components
+	scans := min(maxScans, largeScans*l.Pixels/(h.width*h.height))
+	if !h.progressive { // each component is in one scan
+		scans = int64(h.components)
 	}
 	switch {
 	case h.memory > l.Memory:
@@ -187,8 +187,8 @@ func (h header) affordable(format Format, l Limits) error {
 			h.width, h.height, h.memory>>20, l.Memory>>20)
 	case h.compressed < h.least:
 		return refuse(Truncated, nil, "the %s image is truncated: %d bytes cannot hold the %d x %d pixels that it says it has", format, h.compressed, h.width, h.height)
-	case format == JPEG && h.scans > scans:
-		return refuse(TooLarge, nil, "the jpeg image goes over its pixels in %d scans, at most %d are decoded: save it anew", h.scans, scans)
+	case format == JPEG && int64(h.scans) > scans:
+		return refuse(TooLarge, nil, "the jpeg image goes over its %d x %d pixels in %d scans, at most %d are decoded: save it anew", h.width, h.height, h.scans, scans)
 	}
 	return nil
 }

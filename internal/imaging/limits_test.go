@@ -188,6 +188,23 @@ func TestSequentialJPEGWithMoreScansThanComponentsIsRefused(t *testing.T) {
 	}
 }
 
+func TestALargePictureMayHaveFewerScansThanASmallOne(t *testing.T) {
+	data := repeatedScan(t, 20) // beside those that it has
+	if _, err := examine(data, JPEG, DefaultLimits); err != nil {
+		t.Fatal(err)
+	}
+	tight := DefaultLimits
+	tight.Pixels = 61 * 47
+	_, err := examine(data, JPEG, tight)
+	var refused *Error
+	if !errors.As(err, &refused) || refused.Code != TooLarge || !strings.Contains(err.Error(), "61 x 47 pixels in 26 scans, at most 16") {
+		t.Errorf("got %v", err)
+	}
+	if _, _, err := Decode(files(t)["grey-q75-progressive.jpg"], tight); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestOrientationOfEveryImageTypeIsUndone(t *testing.T) {
 	// Where the pixel of the upright picture at x, y stands in a file of w x h.
 	places := [9]func(x, y, w, h int) (int, int){
