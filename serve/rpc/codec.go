@@ -103,7 +103,7 @@ func (c *call) read(data mem.BufferSlice) error {
 		}
 		c.raw = append(c.raw, b)
 	}
-	if err := protobuf.Unmarshal(rest, &c.ModelInferRequest); err != nil {
+	if err := (protobuf.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(rest, &c.ModelInferRequest); err != nil {
 		return &oip.BadRequest{Text: fmt.Sprintf("the message is no ModelInferRequest: %v", err)}
 	}
 	return nil
@@ -141,7 +141,7 @@ func appendValue(to []byte, r *mem.Reader, kind protowire.Type) ([]byte, error) 
 		}
 		to = protowire.AppendVarint(to, uint64(n))
 	default:
-		return nil, &oip.BadRequest{Text: fmt.Sprintf("the message is no ModelInferRequest: wire type %d", kind)}
+		return nil, &oip.BadRequest{Text: fmt.Sprintf("the message is no ModelInferRequest: wire type %d is not understood", kind)}
 	}
 	to = slices.Grow(to, n)
 	to = to[:len(to)+n]

@@ -3,6 +3,7 @@ package rpc
 import (
 	"bytes"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/encoding"
@@ -44,8 +45,9 @@ func FuzzCodec(f *testing.F) {
 		c := &call{limits: oip.Limits{Tensors: 8}, buffers: pool}
 		broken := c.read(frames(message, 1+(size&1023)))
 		var want inferencepb.ModelInferRequest
-		err := protobuf.Unmarshal(message, &want)
-		if len(want.RawInputContents) <= 8 && (broken == nil) != (err == nil) {
+		err := protobuf.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(message, &want)
+		groups := broken != nil && strings.Contains(broken.Error(), "wire type") // which no message of the protocol has
+		if !groups && len(want.RawInputContents) <= 8 && (broken == nil) != (err == nil) {
 			t.Fatalf("got %v, protobuf %v", broken, err)
 		}
 		if broken == nil {
