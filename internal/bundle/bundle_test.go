@@ -3,13 +3,11 @@ package bundle_test
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
@@ -70,30 +68,6 @@ func TestDigestChangesWithEveryByteAndName(t *testing.T) {
 	}
 }
 
-// external is the smallest model with a tensor outside the file.
-func external(location string) []byte {
-	entry := func(key, value string) []byte {
-		b := protowire.AppendTag(nil, 1, protowire.BytesType)
-		b = protowire.AppendString(b, key)
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		return protowire.AppendString(b, value)
-	}
-	wrap := func(n protowire.Number, inner []byte) []byte {
-		return protowire.AppendBytes(protowire.AppendTag(nil, n, protowire.BytesType), inner)
-	}
-	tensor := wrap(13, entry("location", location))
-	// in an attribute of a node of a graph in an attribute of a node
-	graph := wrap(1, wrap(5, wrap(6, wrap(1, wrap(5, wrap(5, tensor))))))
-	return slices.Concat(model(8), wrap(7, graph))
-}
-
-func model(irVersion uint64) []byte {
-	b := protowire.AppendTag(nil, 1, protowire.VarintType)
-	b = protowire.AppendVarint(b, irVersion)
-	b = protowire.AppendTag(b, 8, protowire.BytesType)
-	return protowire.AppendBytes(b, nil)
-}
-
 func TestReadRefusesWhatIsNoBundle(t *testing.T) {
 	cases := []struct {
 		name  string
@@ -119,13 +93,13 @@ func TestReadRefusesWhatIsNoBundle(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "not a plain file"},
-		{"external tensor above", func(t *testing.T, dir string) { write(t, dir, "model.onnx", external("../weights")) }, "outside the bundle"},
-		{"external tensor at a root", func(t *testing.T, dir string) { write(t, dir, "model.onnx", external("/etc/passwd")) }, "outside the bundle"},
-		{"external tensor in memory", func(t *testing.T, dir string) { write(t, dir, "model.onnx", external("*/_ORT_MEM_ADDR_/*")) }, "outside the bundle"},
-		{"external tensor missing", func(t *testing.T, dir string) { write(t, dir, "model.onnx", external("weights")) }, "external tensor"},
-		{"IR version 1", func(t *testing.T, dir string) { write(t, dir, "model.onnx", model(1)) }, "IR version 1"},
+		{"external tensor above", func(t *testing.T, dir string) { write(t, dir, "model.onnx", bundletest.External("../weights")) }, "outside the bundle"},
+		{"external tensor at a root", func(t *testing.T, dir string) { write(t, dir, "model.onnx", bundletest.External("/etc/passwd")) }, "outside the bundle"},
+		{"external tensor in memory", func(t *testing.T, dir string) { write(t, dir, "model.onnx", bundletest.External("*/_ORT_MEM_ADDR_/*")) }, "outside the bundle"},
+		{"external tensor missing", func(t *testing.T, dir string) { write(t, dir, "model.onnx", bundletest.External("weights")) }, "external tensor"},
+		{"IR version 1", func(t *testing.T, dir string) { write(t, dir, "model.onnx", bundletest.Header(1)) }, "IR version 1"},
 		{"an empty model", func(t *testing.T, dir string) { write(t, dir, "model.onnx", nil) }, "0 bytes without an IR version"},
-		{"no operator set", func(t *testing.T, dir string) { write(t, dir, "model.onnx", model(8)[:2]) }, "operator set"},
+		{"no operator set", func(t *testing.T, dir string) { write(t, dir, "model.onnx", bundletest.Header(8)[:2]) }, "operator set"},
 		{"not ONNX", func(t *testing.T, dir string) { write(t, dir, "model.onnx", []byte("hello")) }, "not an ONNX file"},
 		{"unknown key", func(t *testing.T, dir string) { appendManifest(t, dir, "temperature: 3\n") }, "temperature"},
 	}
@@ -142,7 +116,7 @@ func TestReadRefusesWhatIsNoBundle(t *testing.T) {
 
 func TestReadTakesExternalTensorsInside(t *testing.T) {
 	dir := bundletest.New(t, bundletest.Mean)
-	write(t, dir, "model.onnx", external("weights/all.bin"))
+	write(t, dir, "model.onnx", bundletest.External("weights/all.bin"))
 	write(t, dir, "weights/all.bin", []byte{1})
 	if _, err := bundle.Read(dir); err != nil {
 		t.Error(err)

@@ -211,7 +211,7 @@ func TestAModelThatNobodyOpensIsRefusedAndNotKept(t *testing.T) {
 	store, digest := publish(t)
 	dir := filepath.Join(store.dir, "models", digest)
 	// An upload that went past Publish: the sums are right, the model is not.
-	write(t, dir, bundle.ModelFile, model(1))
+	write(t, dir, bundle.ModelFile, bundletest.Header(1))
 	if err := os.Remove(filepath.Join(dir, bundle.SumsFile)); err != nil {
 		t.Fatal(err)
 	}

@@ -57,9 +57,9 @@ func FuzzInspectONNX(f *testing.F) {
 		f.Add(bundletest.Graph(f, graph))
 	}
 	for _, location := range []string{"weights.bin", "../weights", "/etc/passwd", "*/_ORT_MEM_ADDR_/*", ""} {
-		f.Add(external(location))
+		f.Add(bundletest.External(location))
 	}
-	f.Add(model(1))
+	f.Add(bundletest.Header(1))
 	f.Add(deep(100))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		locations, err := bundle.InspectONNX(data)
@@ -83,7 +83,7 @@ func deep(n int) []byte {
 	for range n {
 		graph = field(1, field(5, field(6, graph)))
 	}
-	return append(model(8), field(7, graph)...)
+	return append(bundletest.Header(8), field(7, graph)...)
 }
 
 // field is a length-delimited field of a message.
