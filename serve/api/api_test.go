@@ -2,146 +2,17 @@ package api_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
-	"encoding/json"
-	"fmt"
 	"hash/crc32"
-	"io"
-	"log/slog"
 	"mime/multipart"
-	"net/http"
-	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
-	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
 	"github.com/penstock-ml/penstock/internal/imaging"
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/serve/api"
-	"github.com/penstock-ml/penstock/serve/buffers"
-	"github.com/penstock-ml/penstock/serve/host"
-	"github.com/penstock-ml/penstock/serve/metrics"
-	"github.com/penstock-ml/penstock/serve/model"
-	"github.com/penstock-ml/penstock/serve/model/modeltest"
-	"github.com/penstock-ml/penstock/serve/service"
 )
-
-// counts remembers what was counted.
-type counts struct {
-	mu   sync.Mutex
-	seen []string
-}
-
-func (c *counts) Count(r metrics.Request) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.seen = append(c.seen, fmt.Sprintf("%.8s %s", r.Digest, r.Outcome))
-	if r.Took < 0 || r.Took > time.Minute {
-		c.seen = append(c.seen, "took "+r.Took.String())
-	}
-}
-
-func (c *counts) Serving(string)      {}
-func (c *counts) NotServing()         {}
-func (c *counts) Load(metrics.Result) {}
-
-func (c *counts) take() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	all := strings.Join(c.seen, ", ")
-	c.seen = nil
-	return all
-}
-
-// world is a server with one model.
-type world struct {
-	t      *testing.T
-	counts *counts
-	host   *host.Host
-	core   *service.Service
-	url    string
-	digest string
-}
-
-// serve starts a server that serves graph, or nothing where it is empty.
-func serve(t *testing.T, graph string) *world {
-	t.Helper()
-	w := &world{t: t, counts: &counts{}}
-	dir := ""
-	if graph != "" {
-		dir = bundletest.New(t, graph)
-		b, err := bundle.Read(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.digest = b.Digest
-	}
-	load := func(ctx context.Context, _ string) (*model.Model, error) {
-		b, err := bundle.Read(dir)
-		if err != nil {
-			return nil, err
-		}
-		return model.Open(ctx, modeltest.Runtime(t), b)
-	}
-	log := slog.New(slog.DiscardHandler)
-	w.host = host.New("test", t.TempDir(), load, w.counts, log)
-	t.Cleanup(w.host.Close)
-	if graph != "" {
-		if _, err := w.host.Assign(t.Context(), w.digest); err != nil {
-			t.Fatal(err)
-		}
-	}
-	w.core = service.New(service.Options{
-		Log: log, Version: "v0", SLO: 500 * time.Millisecond, Strays: w.counts,
-		Models: []service.Served{{Host: w.host, Counter: w.counts}},
-	})
-	server := httptest.NewServer(api.New(api.Options{Service: w.core, Log: log, Buffers: buffers.New(), Page: true}).Handler())
-	t.Cleanup(server.Close)
-	w.url = server.URL
-	return w
-}
-
-type answer struct {
-	status int
-	header http.Header
-	body   []byte
-}
-
-func (w *world) do(method, path, kind string, body []byte) answer {
-	w.t.Helper()
-	request, err := http.NewRequestWithContext(w.t.Context(), method, w.url+path, bytes.NewReader(body))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	if kind != "" {
-		request.Header.Set("Content-Type", kind)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	data, err := io.ReadAll(response.Body)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return answer{response.StatusCode, response.Header, data}
-}
-
-func decode[T any](t *testing.T, a answer) T {
-	t.Helper()
-	var v T
-	decoder := json.NewDecoder(bytes.NewReader(a.body))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&v); err != nil {
-		t.Fatalf("%s: %v", a.body, err)
-	}
-	return v
-}
 
 const predictPath = "/v1/models/test/predict"
 
