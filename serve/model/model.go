@@ -138,6 +138,15 @@ func (m *Model) Acquire() (release func(), err error) {
 	return sync.OnceFunc(m.release), nil
 }
 
+// retain keeps the model loaded for something that a user began, which may go
+// on after the user has left.
+func (m *Model) retain() (release func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.users++
+	return sync.OnceFunc(m.release)
+}
+
 func (m *Model) release() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

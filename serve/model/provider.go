@@ -1,6 +1,8 @@
 package model
 
 import (
+	_ "embed" // the graph that tries a provider
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -69,13 +71,40 @@ func (p provider) guard(f func() error) error {
 	return keepSignals(f)
 }
 
-// probe makes sure that the library has the provider. That it runs a model is
-// seen when one is loaded.
-func (p provider) probe() error {
+//go:embed probe.onnx
+var probeGraph []byte
+
+// probe makes sure that the library has the provider and that its device runs a
+// graph of one node. Where a model's nodes run is seen when it is loaded.
+func (p provider) probe() (err error) {
+	if p.name == CPU {
+		return nil
+	}
+	return p.try()
+}
+
+func (p provider) try() (err error) {
 	options, err := ort.NewSessionOptions()
 	if err != nil {
 		return err
 	}
-	defer options.Destroy()
-	return p.appendTo(options)
+	defer func() { err = errors.Join(err, options.Destroy()) }()
+	if err := p.appendTo(options); err != nil {
+		return err
+	}
+	session, err := ort.NewDynamicAdvancedSessionWithONNXData(probeGraph, []string{"x"}, []string{"y"}, options)
+	if err != nil {
+		return p.missing(err)
+	}
+	defer func() { err = errors.Join(err, session.Destroy()) }()
+	x, err := ort.NewTensor(ort.NewShape(1), []float32{2})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, x.Destroy()) }()
+	y := []ort.Value{nil}
+	if err := session.Run([]ort.Value{x}, y); err != nil {
+		return p.missing(err)
+	}
+	return y[0].Destroy()
 }

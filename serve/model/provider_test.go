@@ -19,6 +19,9 @@ func TestProvidersAreNeverGuessed(t *testing.T) {
 			t.Errorf("%+v: %v", o, err)
 		}
 	}
+	if err := (provider{name: CPU}).probe(); err != nil {
+		t.Error(err)
+	}
 	if p, err := providerOf(Options{}); err != nil || p.name != CPU {
 		t.Errorf("%+v, %v", p, err)
 	}

@@ -11,8 +11,12 @@ import (
 	"github.com/penstock-ml/penstock/serve/buffers"
 )
 
-// item is one request's inputs, of one row each, in buffers of the pool.
-type item []oip.Tensor
+// item is one request's inputs, of one row each, in buffers of the pool. It
+// keeps the model loaded until it is dropped, be its caller there or not.
+type item struct {
+	inputs []oip.Tensor
+	done   func()
+}
 
 // together runs the batches of a model.
 type together struct{ m *Model }
@@ -26,16 +30,10 @@ func (t together) Turn(ctx context.Context) (release func(), err error) {
 	return func() { r.cpus.Release(int64(n)) }, nil
 }
 
-// Run runs the items as the rows of one run. The model stays loaded for it,
-// whoever still waits.
+// Run runs the items as the rows of one run.
 func (t together) Run(ctx context.Context, items []item) ([]batch.Result[*Result], error) {
-	done, err := t.m.Acquire()
-	if err != nil {
-		return nil, err
-	}
-	defer done()
 	if len(items) == 1 {
-		r, err := t.m.session.run(ctx, items[0])
+		r, err := t.m.session.run(ctx, items[0].inputs)
 		if err != nil {
 			return nil, err
 		}
@@ -43,7 +41,7 @@ func (t together) Run(ctx context.Context, items []item) ([]batch.Result[*Result
 	}
 	rows := make([][]oip.Tensor, len(items))
 	for i, one := range items {
-		rows[i] = one
+		rows[i] = one.inputs
 	}
 	inputs := stack(t.m.runtime.pool, rows)
 	defer release(t.m.runtime.pool, inputs)
@@ -60,7 +58,10 @@ func (t together) Run(ctx context.Context, items []item) ([]batch.Result[*Result
 }
 
 // Drop gives an item's buffers back.
-func (t together) Drop(one item) { release(t.m.runtime.pool, one) }
+func (t together) Drop(one item) {
+	release(t.m.runtime.pool, one.inputs)
+	one.done()
+}
 
 // Discard gives a result's buffers back.
 func (t together) Discard(r *Result) { r.Release() }
@@ -86,12 +87,12 @@ func share(whole *Result, parts [][]oip.Tensor) []batch.Result[*Result] {
 // not the pool's are copied: a caller that leaves takes its own memory along,
 // while the run may go on.
 func (m *Model) inferTogether(ctx context.Context, inputs []oip.Tensor, pooled bool) (*Result, error) {
-	one := item(inputs)
+	one := item{inputs, m.retain()}
 	if !pooled {
-		one = slices.Clone(one)
-		for i, t := range one {
-			one[i].Data = m.runtime.pool.Get(len(t.Data))
-			copy(one[i].Data, t.Data)
+		one.inputs = slices.Clone(inputs)
+		for i, t := range inputs {
+			one.inputs[i].Data = m.runtime.pool.Get(len(t.Data))
+			copy(one.inputs[i].Data, t.Data)
 		}
 	}
 	r := m.batcher.Do(ctx, shapesKey(inputs), one)

@@ -165,3 +165,41 @@ func TestACallerThatLeavesABatchLeavesTheOthersAlone(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestABatchUnderWaySurvivesTheModelsClose unloads a model between a request's
+// coming and its run.
+func TestABatchUnderWaySurvivesTheModelsClose(t *testing.T) {
+	r := modeltest.Batching(t, model.BatchOptions{Max: 2, Delay: 300 * time.Millisecond})
+	b := read(t, bundletest.Tensor(t, graphFile(t, "rows.onnx"), []bundletest.Golden{rowsGolden()}))
+	m, err := model.Open(t.Context(), r, b)
+	must(t, err)
+	release, err := m.Acquire()
+	must(t, err)
+	answered := make(chan error, 1)
+	go func() {
+		result, err := m.Infer(t.Context(), rowOf(1, 2, 3, 4), nil)
+		if err == nil {
+			result.Release()
+		}
+		release()
+		answered <- err
+	}()
+	must(t, m.Close())
+	must(t, <-answered)
+	// one whose caller leaves long before the run
+	m, err = model.Open(t.Context(), r, b)
+	must(t, err)
+	if release, err = m.Acquire(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := m.Infer(ctx, rowOf(1, 2, 3, 4), nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	release()
+	must(t, m.Close())
+	if lent := r.Buffers().Lent(); lent != 0 {
+		t.Errorf("%d buffers are out", lent)
+	}
+}

@@ -16,6 +16,8 @@ strings.onnx   `x` string [n] gives `y` string [n]
 sequence.onnx  `x` float32 [n] gives `y`, a sequence of tensors
 work.onnx      a network of about 115 million multiplications a layer on
                `input` float32 [n, 1, 224, 224]; `scores` [n, 4] are all 0.5
+../probe.onnx  `x` float32 [1] gives `y`, x where it is above 0: whether a
+               provider runs anything at all
 weights.onnx   `x` float32 [1, 1024] times a matrix of 4 MiB that is made when
                the graph is loaded, times 0, gives `y` [1, 1024]
 """
@@ -82,3 +84,4 @@ def work(layers=4, channels=64):
 work()
 n, w = filled("m", [1024, 1024], 0)
 save("weights", [n, node("MatMul", ["x", "m"], ["y"])], [("x", T.FLOAT, [1, 1024])], [("y", T.FLOAT, [1, 1024])], [w])
+save("../probe", [node("Relu", ["x"], ["y"])], [("x", T.FLOAT, [1])], [("y", T.FLOAT, [1])])
