@@ -35,5 +35,5 @@ func program() action.Program {
 }
 
 func commands() []action.Command {
-	return []action.Command{runCommand(), predictCommand(), inspectCommand(), benchCommand()}
+	return []action.Command{runCommand(), predictCommand(), inspectCommand(), optimizeCommand(), benchCommand()}
 }

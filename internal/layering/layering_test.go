@@ -113,7 +113,7 @@ var table = map[string][]string{
 	},
 	"cmd/penstock-serve": {
 		"internal/action", "internal/bundle", "internal/imaging", "internal/journal", "internal/oip", "internal/oip/*", "internal/predictions",
-		"internal/project", "internal/workspace", "internal/line/dataset", "internal/outside/objectstore", "serve/*",
+		"internal/project", "internal/workspace", "internal/line/dataset", "internal/line/evaluation", "internal/line/gate", "internal/outside/objectstore", "serve/*",
 	},
 	"cmd/penstock-dev": {"internal/dev/*"},
 
