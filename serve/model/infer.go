@@ -28,9 +28,11 @@ func refuse(format string, args ...any) error {
 }
 
 // Phases are the parts of a request's time in the model. Queue is the waiting
-// for a share of the CPUs and for company in a batch.
+// for a share of the CPUs and for company in a batch; Batch is how many requests
+// shared the run.
 type Phases struct {
 	Decode, Resize, Queue, Run time.Duration
+	Batch                      int
 }
 
 // Infer runs tensors as they are, in any order, and gives the outputs that are

@@ -39,6 +39,7 @@ type Scores struct {
 	Heatmap      []float32
 	HeatmapShape []int64
 	Phases       Phases
+	Batch        int // pictures that shared the run
 }
 
 // wantsPictures refuses models of other tasks.
@@ -95,9 +96,9 @@ func (m *Model) Score(ctx context.Context, p *Picture) (*Scores, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Scores{Values: values[0], Phases: p.Phases}
+	s := &Scores{Values: values[0], Phases: p.Phases, Batch: r.Batch}
 	s.Phases.Queue += r.Phases.Queue
-	s.Phases.Run = r.Phases.Run
+	s.Phases.Run, s.Phases.Batch = r.Phases.Run, r.Phases.Batch
 	if i := find(m.outputs, m.bundle.Manifest.Outputs.Heatmap); i >= 0 {
 		t := r.Outputs[i]
 		s.HeatmapShape = t.Shape[1:]

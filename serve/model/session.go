@@ -77,6 +77,7 @@ func listOf(all []Declared) []string {
 type Result struct {
 	Outputs []oip.Tensor
 	Phases  Phases
+	Batch   int // requests that shared the run
 	release func()
 }
 
@@ -104,7 +105,7 @@ func (s *session) run(ctx context.Context, inputs []oip.Tensor) (*Result, error)
 		return nil, err
 	}
 	s.learn(key, expected, r.Outputs)
-	r.Phases.Run = time.Since(began)
+	r.Phases.Run, r.Phases.Batch = time.Since(began), 1
 	return r, nil
 }
 

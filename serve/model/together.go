@@ -71,6 +71,7 @@ func (t together) Discard(r *Result) { r.Release() }
 func share(whole *Result, parts [][]oip.Tensor) []batch.Result[*Result] {
 	var left atomic.Int32
 	left.Store(int32(len(parts)))
+	whole.Phases.Batch = len(parts)
 	free := func() {
 		if left.Add(-1) == 0 {
 			whole.Release()
@@ -78,7 +79,7 @@ func share(whole *Result, parts [][]oip.Tensor) []batch.Result[*Result] {
 	}
 	results := make([]batch.Result[*Result], len(parts))
 	for i, outputs := range parts {
-		results[i].Value = &Result{Outputs: outputs, Phases: whole.Phases, release: free}
+		results[i].Value = &Result{Outputs: outputs, Phases: whole.Phases, Batch: len(parts), release: free}
 	}
 	return results
 }

@@ -78,6 +78,9 @@ func TestRequestsShareARunAndABadOneFailsAlone(t *testing.T) {
 				return
 			}
 			defer result.Release()
+			if result.Phases.Batch != 1 { // each by itself after the batch failed
+				t.Errorf("request %d shared its run with %d", i, result.Phases.Batch)
+			}
 			if out := result.Outputs[0]; !slices.Equal(oip.Float32s(out.Data), []float32{2 * v, 0, 0, 2 * v}) || !slices.Equal(out.Shape, []int64{1, 4}) {
 				t.Errorf("request %d: got %v", i, out)
 			}
@@ -113,6 +116,9 @@ func TestScoresOfABatchAreBitByBitThoseAlone(t *testing.T) {
 	for i, level := range levels {
 		wg.Go(func() {
 			got, err := m.Predict(t.Context(), bundletest.Picture(t, 20, 20, level))
+			if err == nil && got.Phases.Batch > 8 {
+				t.Errorf("a run of %d requests", got.Phases.Batch)
+			}
 			if err != nil || !slices.Equal(got.Values, want[i].Values) || !slices.Equal(got.Heatmap, want[i].Heatmap) || !slices.Equal(got.HeatmapShape, want[i].HeatmapShape) {
 				t.Errorf("level %d: got %v (%v), want %v", level, got, err, want[i])
 			}

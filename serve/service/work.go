@@ -104,6 +104,7 @@ func (w *work) took(p model.Phases) {
 	w.phases.Resize += p.Resize
 	w.phases.Queue += p.Queue
 	w.phases.Run += p.Run
+	w.batch = p.Batch
 }
 
 // account hands the rest of the work to the transport: the model stays loaded
