@@ -41,6 +41,7 @@ func TestGRPCHasTheTokensTheCertificateAndTheDrainOfREST(t *testing.T) {
 	cert, key, roots := certificateFiles(t)
 	address := "127.0.0.1:" + freePort(t)
 	s := w.start(t.TempDir(), "--grpc-listen", address, "--tls-cert", cert, "--tls-key", key, "--drain", "500ms", "--slo", "1h")
+	s.trust(roots)
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(roots, "")))
 	must(t, err)
 	defer conn.Close()
@@ -49,7 +50,7 @@ func TestGRPCHasTheTokensTheCertificateAndTheDrainOfREST(t *testing.T) {
 		live, err := client.ServerLive(t.Context(), &inferencepb.ServerLiveRequest{}) // without a token
 		return err == nil && live.GetLive()
 	})
-	loadByTLS(t, s, roots, w.publish(bundletest.Endless))
+	s.load(w, bundletest.Endless)
 	if _, err := client.ModelInfer(t.Context(), level(0.5)); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("without a token: %v", err)
 	}
@@ -63,14 +64,14 @@ func TestGRPCHasTheTokensTheCertificateAndTheDrainOfREST(t *testing.T) {
 	if _, err := client.ModelInfer(short, level(1)); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("a run of hours with a deadline: %v", err)
 	}
-	s.await("an idle server", func() bool { return s.busy() < 0.1 })
+	s.awaitIdle()
 
 	cut := make(chan error, 1)
 	go func() {
 		_, err := client.ModelInfer(ctx, level(1))
 		cut <- err
 	}()
-	s.await("the run", func() bool { return s.busy() > 0.5 })
+	s.awaitRun()
 	must(t, s.process.Process.Signal(syscall.SIGTERM))
 	select {
 	case <-s.exited:

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+
+	"github.com/penstock-ml/penstock/serve/service"
 )
 
 // Bounds of a connection that no flag changes.
@@ -26,7 +28,7 @@ const (
 )
 
 // errDrained is why a request ends that outlasts the drain.
-var errDrained = errors.New("the server goes away")
+var errDrained = service.Bad(service.Unavailable, "the server goes away: try again on another one")
 
 // side is one listener and what answers there. drain takes no new connection
 // and returns when the last request has ended, or ctx has; stop ends whatever

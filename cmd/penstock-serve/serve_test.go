@@ -4,7 +4,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -235,42 +234,21 @@ func TestWithACertificateBothSidesSpeakTLSOnly(t *testing.T) {
 	digest := w.publish(bundletest.Mean)
 	cert, key, roots := certificateFiles(t)
 	s := w.start(t.TempDir(), "--tls-cert", cert, "--tls-key", key)
-	public, admin := strings.TrimPrefix(s.public, "http://"), strings.TrimPrefix(s.admin, "http://")
-	client := tlsClient(roots)
+	s.trust(roots)
 	s.await("liveness over TLS", func() bool {
-		response, err := client.Get("https://" + public + "/v2/health/live")
-		if err == nil {
-			response.Body.Close()
-		}
-		return err == nil && response.StatusCode == 200
+		code, _, err := s.try("GET", s.public+"/v2/health/live", nil)
+		return err == nil && code == 200
 	})
-	loadByTLS(t, s, roots, digest)
-	for _, address := range []string{public, admin} {
-		response, err := client.Get("http://" + address + "/v2/health/live")
+	if code, body := s.put(digest); code != 200 {
+		t.Errorf("load: %d %s", code, body)
+	}
+	for _, address := range []string{s.public, s.admin} {
+		response, err := http.Get(strings.Replace(address, "https:", "http:", 1) + "/v2/health/live")
 		must(t, err)
 		response.Body.Close()
 		if response.StatusCode != 400 {
 			t.Errorf("%s answers in the clear: %s", address, response.Status)
 		}
-	}
-}
-
-func tlsClient(roots *x509.CertPool) *http.Client {
-	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
-}
-
-// loadByTLS has a server with a certificate load a digest.
-func loadByTLS(t *testing.T, s *server, roots *x509.CertPool, digest string) {
-	t.Helper()
-	to := strings.Replace(s.admin, "http://", "https://", 1) + "/admin/v1/models/test"
-	request, err := http.NewRequest("PUT", to, strings.NewReader(`{"digest":"`+digest+`"}`))
-	must(t, err)
-	request.Header.Set("Authorization", "Bearer "+adminToken)
-	response, err := tlsClient(roots).Do(request)
-	must(t, err)
-	response.Body.Close()
-	if response.StatusCode != 200 {
-		t.Fatalf("load: %s", response.Status)
 	}
 }
 

@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"strings"
 
-	"google.golang.org/grpc"
-
 	"github.com/penstock-ml/penstock/internal/action"
 	"github.com/penstock-ml/penstock/internal/imaging"
 	"github.com/penstock-ml/penstock/internal/oip"
@@ -124,8 +122,7 @@ func (p *serving) sides(g guards, secure *tls.Config) []side {
 func (p *serving) grpcSide(g guards, secure *tls.Config) side {
 	r := rpc.New(rpc.Options{
 		Infer: p.core, Models: p.core, Buffers: p.runtime.Buffers(), Log: p.log, Version: action.BuildVersion(version),
-		Limits: oip.DefaultLimits, TLS: secure,
-		Unary: []grpc.UnaryServerInterceptor{g.tokens.Unary()}, Stream: []grpc.StreamServerInterceptor{g.tokens.Stream()},
+		Limits: oip.DefaultLimits, TLS: secure, Calls: p.o.requests, Enter: g.tokens.Call,
 	})
 	return side{name: "grpc", address: p.o.grpcListen, connections: p.o.connections, serve: r.Serve, drain: r.Drain, stop: r.Stop}
 }

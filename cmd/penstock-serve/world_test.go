@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -172,6 +174,7 @@ type server struct {
 	t             *testing.T
 	process       *exec.Cmd
 	public, admin string
+	client        http.Client
 	log           logBuffer
 	exited        chan struct{}
 }
@@ -208,7 +211,7 @@ func (w *world) serve(stateDir string, more ...string) *server {
 // start is serve without waiting for an answer.
 func (w *world) start(stateDir string, more ...string) *server {
 	w.t.Helper()
-	s := &server{t: w.t, exited: make(chan struct{})}
+	s := &server{t: w.t, exited: make(chan struct{}), client: http.Client{Timeout: time.Minute}}
 	s.public, s.admin = "http://127.0.0.1:"+freePort(w.t), "http://127.0.0.1:"+freePort(w.t)
 	args := append([]string{
 		"run", "--listen", strings.TrimPrefix(s.public, "http://"), "--admin-listen", strings.TrimPrefix(s.admin, "http://"),
@@ -233,6 +236,12 @@ func freePort(t *testing.T) string {
 	port, err := process.FreePort()
 	must(t, err)
 	return fmt.Sprint(port)
+}
+
+// trust makes the client speak TLS with a server that has a certificate.
+func (s *server) trust(roots *x509.CertPool) {
+	s.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+	s.public, s.admin = strings.Replace(s.public, "http:", "https:", 1), strings.Replace(s.admin, "http:", "https:", 1)
 }
 
 // kill is SIGKILL.
@@ -264,8 +273,7 @@ func (s *server) try(method, url string, body []byte) (int, []byte, error) {
 	if strings.HasPrefix(url, s.admin) {
 		request.Header.Set("Authorization", "Bearer "+adminToken)
 	}
-	client := http.Client{Timeout: time.Minute}
-	response, err := client.Do(request)
+	response, err := s.client.Do(request)
 	if err != nil {
 		return 0, nil, err
 	}

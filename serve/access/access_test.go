@@ -2,7 +2,6 @@ package access
 
 import (
 	"bytes"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -21,11 +20,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/health"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
@@ -105,52 +100,32 @@ func TestARequestNeedsOneOfTheTokensExceptForHealth(t *testing.T) {
 	}
 }
 
-// The health service has methods of both kinds; its List is not among the open
-// ones.
-func TestGRPCNeedsATokenExceptForHealth(t *testing.T) {
+func TestACallNeedsATokenExceptForHealth(t *testing.T) {
 	valid := tokens(t, oldToken)
-	server := grpc.NewServer(grpc.UnaryInterceptor(valid.Unary()), grpc.StreamInterceptor(valid.Stream()))
-	healthpb.RegisterHealthServer(server, health.NewServer())
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go server.Serve(l)
-	defer server.Stop()
-	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	client := healthpb.NewHealthClient(conn)
-	if _, err := client.Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil {
-		t.Errorf("health: %v", err)
-	}
-	watch, err := client.Watch(t.Context(), &healthpb.HealthCheckRequest{})
-	if err == nil {
-		_, err = watch.Recv()
-	}
-	if err != nil {
-		t.Errorf("watching health: %v", err)
-	}
-	if _, err := client.List(t.Context(), &healthpb.HealthListRequest{}); status.Code(err) != codes.Unauthenticated {
-		t.Errorf("without a token: %v", err)
-	}
-	for authorization, code := range map[string]codes.Code{"Bearer " + oldToken: codes.OK, "Bearer " + newToken: codes.Unauthenticated} {
-		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", authorization)
-		if _, err := client.List(ctx, &healthpb.HealthListRequest{}); status.Code(err) != code {
-			t.Errorf("%s: %v, want %s", authorization, err, code)
+	const infer = "/inference.GRPCInferenceService/ModelInfer"
+	for _, c := range []struct {
+		method string
+		sent   metadata.MD
+		code   codes.Code
+	}{
+		{infer, metadata.Pairs("authorization", "Bearer "+oldToken), codes.OK},
+		{infer, metadata.Pairs("authorization", "Bearer "+newToken), codes.Unauthenticated},
+		{infer, metadata.Pairs("authorization", "Bearer "+newToken, "authorization", "Bearer "+oldToken), codes.Unauthenticated},
+		{infer, nil, codes.Unauthenticated},
+		{"/inference.GRPCInferenceService/ServerMetadata", nil, codes.Unauthenticated},
+		{"/grpc.health.v1.Health/List", nil, codes.Unauthenticated},
+		{"/grpc.health.v1.Health/Check", nil, codes.OK},
+		{"/grpc.health.v1.Health/Watch", nil, codes.OK},
+		{"/inference.GRPCInferenceService/ServerLive", nil, codes.OK},
+	} {
+		if err := valid.Call(c.method, c.sent); status.Code(err) != c.code {
+			t.Errorf("%s with %v: %v, want %s", c.method, c.sent, err, c.code)
 		}
 	}
-	info := &grpc.StreamServerInfo{FullMethod: "/inference.GRPCInferenceService/ModelStreamInfer"}
-	if err := valid.Stream()(nil, stream{}, info, nil); status.Code(err) != codes.Unauthenticated {
-		t.Errorf("a stream without a token: %v", err)
+	if err := tokens(t, "").Call(infer, nil); err != nil {
+		t.Errorf("no token is needed: %v", err)
 	}
 }
-
-type stream struct{ grpc.ServerStream }
-
-func (stream) Context() context.Context { return context.Background() }
 
 // write makes a self-signed certificate with a serial number of its own.
 func write(t *testing.T, certFile, keyFile string, serial int64) {

@@ -11,7 +11,6 @@
 package access
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -20,7 +19,6 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -104,31 +102,12 @@ func (t Tokens) Handler(next http.Handler, open ...string) http.Handler {
 	})
 }
 
-// Unary asks for a token before a gRPC method is reached.
-func (t Tokens) Unary() grpc.UnaryServerInterceptor {
-	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-		if err := t.method(ctx, info.FullMethod); err != nil {
-			return nil, err
-		}
-		return next(ctx, request)
-	}
-}
-
-// Stream is Unary for the methods that stream.
-func (t Tokens) Stream() grpc.StreamServerInterceptor {
-	return func(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-		if err := t.method(stream.Context(), info.FullMethod); err != nil {
-			return err
-		}
-		return next(server, stream)
-	}
-}
-
-func (t Tokens) method(ctx context.Context, name string) error {
-	if !t.Needed() || slices.Contains(openMethods, name) {
+// Call asks for a token before a gRPC method is called, by the metadata of the
+// call. Its error is a gRPC status.
+func (t Tokens) Call(method string, sent metadata.MD) error {
+	if !t.Needed() || slices.Contains(openMethods, method) {
 		return nil
 	}
-	sent, _ := metadata.FromIncomingContext(ctx)
 	if given := sent.Get("authorization"); len(given) == 1 && t.valid(given[0]) {
 		return nil
 	}

@@ -31,6 +31,7 @@ import (
 	_ "google.golang.org/grpc/encoding/gzip" // senders may compress
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/penstock-ml/penstock/internal/oip"
@@ -80,6 +81,10 @@ type Options struct {
 	TLS     *tls.Config                    // nil: none
 	Unary   []grpc.UnaryServerInterceptor  // run before a method, in their order
 	Stream  []grpc.StreamServerInterceptor // the same for Watch, the one method that streams
+	Calls   int                            // of ModelInfer at a time, at least 1
+	// Enter is asked before a call's message is read; its error is a gRPC status.
+	// nil: everybody may.
+	Enter func(method string, sent metadata.MD) error
 }
 
 // Server answers on a listener.
@@ -87,15 +92,17 @@ type Server struct {
 	inferencepb.UnimplementedGRPCInferenceServiceServer
 	o        Options
 	grpc     *grpc.Server
+	calls    chan struct{}
 	draining chan struct{}
 	once     sync.Once
 }
 
 // New makes a server.
 func New(o Options) *Server {
-	s := &Server{o: o, draining: make(chan struct{})}
+	s := &Server{o: o, draining: make(chan struct{}), calls: make(chan struct{}, o.Calls)}
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{}),
+		grpc.InTapHandle(s.enter),
 		grpc.MaxRecvMsgSize(int(o.Limits.Bytes)),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxMetadata),

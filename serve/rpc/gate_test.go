@@ -1,0 +1,60 @@
+package rpc_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/penstock-ml/penstock/internal/oip"
+	"github.com/penstock-ml/penstock/internal/oip/inferencepb"
+	"github.com/penstock-ml/penstock/serve/service"
+)
+
+func TestMoreCallsThanAllowedAreRefusedUntilOneHasEnded(t *testing.T) {
+	w := newWorld(t, limits) // 8 at a time
+	began := make(chan bool, 8)
+	w.echo.infer = func(ctx context.Context, _ service.InferRequest) (*service.Inference, error) {
+		began <- true
+		<-ctx.Done()
+		return nil, service.ProblemOf(ctx.Err())
+	}
+	small := func() *inferencepb.ModelInferRequest {
+		return request([][]byte{{1}}, input("x", oip.INT8, []int64{1}, nil))
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	ended := make(chan error, 8)
+	for range 8 {
+		go func() {
+			_, err := w.ModelInfer(ctx, small())
+			ended <- err
+		}()
+	}
+	for range 8 {
+		<-began
+	}
+	if _, err := w.ModelInfer(t.Context(), small()); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a ninth call: %v", err)
+	}
+	if _, err := w.ServerReady(t.Context(), &inferencepb.ServerReadyRequest{}); err != nil {
+		t.Errorf("readiness beside them: %v", err)
+	}
+	leave()
+	for range 8 {
+		<-ended
+	}
+	// the server hears of it a moment after the clients have left
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		_, err := w.ModelInfer(short, small())
+		cancel()
+		if status.Code(err) == codes.DeadlineExceeded { // it was let in
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after they have ended: %v", err)
+		}
+	}
+}
