@@ -41,7 +41,6 @@ func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(DigestHeader, i.Digest)
 	began := time.Now()
 	body, err := oip.EncodeResponse(oip.Response{ID: request.ID, Model: i.Model, Version: i.Digest, Outputs: i.Outputs}, request, loan.get)
-	i.Encoded(time.Since(began))
 	if err != nil {
 		if errors.Is(err, oip.ErrNotJSON) {
 			err = service.Bad(service.BadInput, "%v", err)
@@ -50,6 +49,7 @@ func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
+	i.Encoded(time.Since(began))
 	if n := body.HeaderLength(); n >= 0 {
 		w.Header().Set(headerLengthHeader, strconv.Itoa(n))
 	}

@@ -90,18 +90,19 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 	if p.Enlarged != nil {
 		w.Header().Set(ScaleHeader, fmt.Sprint(p.Enlarged.Scale))
 		w.Header().Set(SizeHeader, fmt.Sprintf("%dx%d", p.Enlarged.Width, p.Enlarged.Height))
+		p.Encoded(0) // it came as a PNG
 		timed(w.Header(), p.Phases.List(), time.Since(c.Began))
 		send(w, http.StatusOK, "image/png", p.Enlarged.PNG)
 		return
 	}
 	began := time.Now()
 	kind, body, err := encode(c.ID, p, wantsParts(r.Header.Values("Accept")))
-	p.Encoded(time.Since(began))
 	if err != nil {
 		p.Fail(err)
 		fail(w, err)
 		return
 	}
+	p.Encoded(time.Since(began))
 	timed(w.Header(), p.Phases.List(), time.Since(c.Began))
 	send(w, http.StatusOK, kind, body)
 }

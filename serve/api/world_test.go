@@ -29,11 +29,13 @@ import (
 type counts struct {
 	mu   sync.Mutex
 	seen []string
+	last metrics.Request
 }
 
 func (c *counts) Count(r metrics.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.last = r
 	c.seen = append(c.seen, fmt.Sprintf("%.8s %s", r.Digest, r.Outcome))
 	if r.Took < 0 || r.Took > time.Minute {
 		c.seen = append(c.seen, "took "+r.Took.String())

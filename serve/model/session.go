@@ -135,7 +135,7 @@ func (s *session) attempt(ctx context.Context, inputs []oip.Tensor, expected [][
 		return nil, err
 	}
 	owned, pool := c.owned, s.pool
-	return &Result{Outputs: tensors, release: func() {
+	return &Result{Outputs: tensors, Batch: 1, release: func() {
 		for _, b := range owned {
 			pool.Put(b)
 		}

@@ -26,30 +26,41 @@ func (p Phases) List() []Phase {
 	return append(all, Phase{"encode", p.Encode})
 }
 
-// Account is the open end of an answered request. The transport says when the
-// answer is encoded and when it is written; only then the request counts.
+// Account is the open end of an answered request. It counts once the transport
+// says that the answer is encoded: how slowly somebody reads is not the
+// server's fault.
 type Account struct {
 	Model  string // name
 	Digest string
 	Phases Phases
 
-	close func(a *Account, failed error)
+	count   func(a *Account, failed error)
+	release func()
 }
 
-// Encoded records how long the answer took to encode.
-func (a *Account) Encoded(took time.Duration) { a.Phases.Encode += took }
+// Encoded counts the request, with what its encoding took.
+func (a *Account) Encoded(took time.Duration) {
+	a.Phases.Encode += took
+	a.settle(nil)
+}
 
-// Release gives the answer's memory back and counts the request. Calls after
-// the first do nothing.
-func (a *Account) Release() { a.end(nil) }
+// Fail counts a request whose answer could not be encoded.
+func (a *Account) Fail(err error) { a.settle(err) }
 
-// Fail is Release for an answer that could not be encoded.
-func (a *Account) Fail(err error) { a.end(err) }
+// Release gives the answer's memory back, and counts the request if that was
+// not done before. Calls after the first do nothing.
+func (a *Account) Release() {
+	a.settle(nil)
+	if release := a.release; release != nil {
+		a.release = nil
+		release()
+	}
+}
 
-func (a *Account) end(err error) {
-	if done := a.close; done != nil {
-		a.close = nil
-		done(a, err)
+func (a *Account) settle(err error) {
+	if count := a.count; count != nil {
+		a.count = nil
+		count(a, err)
 	}
 }
 

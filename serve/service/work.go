@@ -111,10 +111,20 @@ func (w *work) took(p model.Phases) {
 // and the result borrowed until the answer is written.
 func (w *work) account(release ...func()) Account {
 	w.release = append(w.release, release...)
-	return Account{Model: w.call.Model, Digest: w.digest, Phases: w.phases, close: func(a *Account, failed error) {
-		w.phases = a.Phases
-		w.end(failed)
-	}}
+	return Account{
+		Model: w.call.Model, Digest: w.digest, Phases: w.phases, release: w.free,
+		count: func(a *Account, failed error) {
+			w.phases = a.Phases
+			w.count(failed)
+		},
+	}
+}
+
+// free gives back what the work held.
+func (w *work) free() {
+	for _, release := range w.release {
+		release()
+	}
 }
 
 // settle is deferred: it turns a panic into an error, and counts what had no
@@ -133,14 +143,12 @@ func (w *work) settle(err *error) {
 	}
 	*err = p
 	w.leave(false)
-	w.end(p)
+	w.free()
+	w.count(p)
 }
 
-// end counts and logs the request, and gives back what it held.
-func (w *work) end(err error) {
-	for _, release := range w.release {
-		release()
-	}
+// count counts and logs the request.
+func (w *work) count(err error) {
 	took := time.Since(w.call.Began) - w.phases.Explain
 	counted := metrics.Request{Digest: w.digest, Outcome: metrics.OK, Took: took, Batch: w.batch}
 	if err != nil {
