@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -163,21 +164,17 @@ func (b *serveBench) bench(ctx context.Context, dir string, duration time.Durati
 	return r.Checks, nil
 }
 
-// swap runs the test that swaps models under load, which prints its figures as
-// a benchmark does.
+// swap runs the test that swaps models under load.
 func (b *serveBench) swap(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout", "20m", "-run", swapTest, "-v", swapPackage, "-args", "-swaps", fmt.Sprint(b.swaps))
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout", "20m", "-run", "^"+swapTest+"$", "-v", swapPackage, "-args", "-swaps", strconv.Itoa(b.swaps))
 	cmd.Stderr = os.Stderr
 	text, err := cmd.Output()
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, text)
 	}
-	rows, err := parse(string(text))
-	if err != nil {
-		return err
-	}
+	rows, err := swapRows(string(text))
 	b.rows = append(b.rows, rows...)
-	return nil
+	return err
 }
 
 // command runs a program with its output on stderr.

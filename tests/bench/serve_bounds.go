@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/penstock-ml/penstock/internal/verdict"
@@ -77,6 +79,32 @@ func (r *Row) hold(bound float64, least bool) {
 		holds = r.Value >= bound
 	}
 	r.Bound, r.Least, r.Holds = &bound, least, &holds
+}
+
+// swapLine is what the test of swaps logs.
+var swapLine = regexp.MustCompile(`(\d+) swaps: (\d+) requests, (\d+) failed, p50 ([\d.]+) ?ms, p99 ([\d.]+) ?ms; resident memory after swap 20 (\d+) MB, after swap \d+ (\d+) MB`)
+
+// swapRows are its figures with their bounds.
+func swapRows(text string) ([]Row, error) {
+	found := swapLine.FindStringSubmatch(text)
+	if found == nil {
+		return nil, fmt.Errorf("%s logs no line of figures:\n%s", swapTest, text)
+	}
+	var v [8]float64
+	for i := 1; i < len(v); i++ {
+		var err error
+		if v[i], err = strconv.ParseFloat(found[i], 64); err != nil {
+			return nil, fmt.Errorf("%s: %w", swapTest, err)
+		}
+	}
+	failed := Row{Name: "swaps failed", Value: v[3], Unit: "of all requests", N: int(v[2])}
+	failed.hold(0, false)
+	memory := Row{Name: "swaps resident_ratio", Value: v[7] / v[6], Unit: "of that after swap 20", N: int(v[1])}
+	memory.hold(1.1, false)
+	return []Row{
+		{Name: "swaps", Value: v[1], Unit: "under load"}, failed, memory,
+		{Name: "swaps p50", Value: v[4], Unit: "ms", N: int(v[2])}, {Name: "swaps p99", Value: v[5], Unit: "ms", N: int(v[2])},
+	}, nil
 }
 
 // Markers of the part of a page that is written here.

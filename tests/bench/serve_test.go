@@ -136,3 +136,22 @@ func TestTheBestSettingOfEachProgramIsComparedWith(t *testing.T) {
 		t.Errorf("%q", b.notes)
 	}
 }
+
+func TestSwapsAreReadFromTheTestsOwnWords(t *testing.T) {
+	rows, err := swapRows("    swaps_test.go:149: 200 swaps: 3872 requests, 0 failed, p50 1.50 ms, p99 29.57 ms; resident memory after swap 20 100 MB, after swap 200 111 MB (+11.0%)\nok\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds := map[string]bool{}
+	for _, r := range rows {
+		if r.Holds != nil {
+			holds[r.Name] = *r.Holds
+		}
+	}
+	if len(rows) != 5 || !holds["swaps failed"] || holds["swaps resident_ratio"] || rows[0].Value != 200 {
+		t.Errorf("%+v", rows)
+	}
+	if _, err := swapRows("ok\n"); err == nil {
+		t.Error("nothing was taken for figures")
+	}
+}
