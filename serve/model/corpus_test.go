@@ -1,11 +1,15 @@
 package model_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
@@ -212,6 +216,47 @@ func TestAMapAmongTheOutputsIsRefusedByName(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `output "output_probability" of the graph is a sequence`) || !strings.Contains(err.Error(), "zipmap=False") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestARealNetworkGivesTheSameBitsAloneAndInABatch runs pictures of 224 x 224
+// one by one and three at a time.
+func TestARealNetworkGivesTheSameBitsAloneAndInABatch(t *testing.T) {
+	dir := corpus(t, "models/super_resolution_10")
+	vector := tensorFile(t, filepath.Join(dir, "test_data_set_0/input_0.pb"))
+	golden := bundletest.Golden{
+		Inputs:  []bundletest.Array{array(vector)},
+		Outputs: []bundletest.Array{array(tensorFile(t, filepath.Join(dir, "test_data_set_0/output_0.pb")))},
+	}
+	files := bundletest.Tensor(t, fileBytes(t, filepath.Join(dir, "model.onnx")), []bundletest.Golden{golden}, func(m *bundle.Manifest) { m.Tolerance = 1e-3 })
+	var alone [3][]byte
+	pass := func(batching model.BatchOptions, see func(i int, r *model.Result)) {
+		m := modeltest.Open(t, modeltest.Batching(t, batching), files)
+		var wg sync.WaitGroup
+		for i := range alone {
+			wg.Go(func() {
+				in := vector
+				in.Name, in.Data = "input", slices.Clone(vector.Data)
+				for k, v := range oip.Float32s(in.Data) {
+					oip.Float32s(in.Data)[k] = v * float32(i+1) / 3
+				}
+				r, err := m.Infer(t.Context(), []oip.Tensor{in}, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer r.Release()
+				see(i, r)
+			})
+		}
+		wg.Wait()
+		must(t, m.Close())
+	}
+	pass(model.BatchOptions{}, func(i int, r *model.Result) { alone[i] = slices.Clone(r.Outputs[0].Data) })
+	pass(model.BatchOptions{Max: 3, Delay: time.Second}, func(i int, r *model.Result) {
+		if r.Phases.Batch != 3 || !bytes.Equal(r.Outputs[0].Data, alone[i]) {
+			t.Errorf("picture %d: other bits in a run of %d", i, r.Phases.Batch)
+		}
+	})
 }
 
 // TestSuperResolutionGivesItsVector takes the ONNX Model Zoo's network, whose

@@ -41,7 +41,7 @@ func TestCUDAThatIsNotThereRefusesToStart(t *testing.T) {
 
 func TestTheProviderInUseIsReported(t *testing.T) {
 	m := load(t, bundletest.Mean)
-	if m.Provider() != model.CPU || !strings.Contains(m.Placement(), "CPUExecutionProvider") || !strings.Contains(modeltest.Runtime(t).Plan(), "provider cpu") {
+	if m.Provider() != model.CPU || m.Batches() || !strings.Contains(modeltest.Runtime(t).Plan(), "no batching") || !strings.Contains(m.Placement(), "CPUExecutionProvider") || !strings.Contains(modeltest.Runtime(t).Plan(), "provider cpu") {
 		t.Errorf("provider %q, placement %q, plan %q", m.Provider(), m.Placement(), modeltest.Runtime(t).Plan())
 	}
 }
