@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
+	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/serve/metrics"
 	"github.com/penstock-ml/penstock/serve/model"
 	"github.com/penstock-ml/penstock/serve/replay"
@@ -72,7 +73,13 @@ type Observer interface {
 // Options are a host's.
 type Options struct {
 	Replay replay.Limits // the zero value replays nothing
-	Drain  time.Duration // that an unload waits for requests that go on; 0: 30 s
+	// Drain is how long an unload waits for requests that go on, and after
+	// which a swapped-out model that still has some is told of in the log;
+	// 0: 30 s.
+	Drain time.Duration
+	// Enlarge answers a picture by a super-resolution model, as tensors that
+	// can be compared. Without it only such models' tensors are replayed.
+	Enlarge func(ctx context.Context, m *model.Model, picture []byte) ([]oip.Tensor, error)
 }
 
 // Host serves one model name.

@@ -25,14 +25,18 @@ type shelf struct {
 	loads int
 }
 
-func (s *shelf) add(t *testing.T, changes ...func(*bundle.Manifest)) string {
+func (s *shelf) add(t testing.TB, changes ...func(*bundle.Manifest)) string {
 	t.Helper()
 	return s.addGraph(t, bundletest.Mean, changes...)
 }
 
-func (s *shelf) addGraph(t *testing.T, graph string, changes ...func(*bundle.Manifest)) string {
+func (s *shelf) addGraph(t testing.TB, graph string, changes ...func(*bundle.Manifest)) string {
 	t.Helper()
-	dir := bundletest.New(t, graph, changes...)
+	return s.addDir(t, bundletest.New(t, graph, changes...))
+}
+
+func (s *shelf) addDir(t testing.TB, dir string) string {
+	t.Helper()
 	digest, err := bundle.DigestDir(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +48,7 @@ func (s *shelf) addGraph(t *testing.T, graph string, changes ...func(*bundle.Man
 	return digest
 }
 
-func (s *shelf) load(t *testing.T) host.Load {
+func (s *shelf) load(t testing.TB) host.Load {
 	return func(ctx context.Context, digest string) (*model.Model, error) {
 		s.mu.Lock()
 		s.loads++

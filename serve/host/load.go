@@ -58,19 +58,16 @@ func progressText(step string, done, total int64) string {
 }
 
 // runner replays on a model.
-type runner struct{ m *model.Model }
+type runner struct {
+	m       *model.Model
+	enlarge func(ctx context.Context, m *model.Model, picture []byte) ([]oip.Tensor, error)
+}
 
-// Run answers a picture by its scores, and tensors by the outputs that were
-// asked for.
+// Run answers a picture by its scores, or by what it is enlarged to, and
+// tensors by the outputs that were asked for.
 func (r runner) Run(ctx context.Context, in replay.Input) ([]oip.Tensor, error) {
 	if in.Picture != nil {
-		scores, err := r.m.Predict(ctx, in.Picture)
-		if err != nil {
-			return nil, err
-		}
-		return []oip.Tensor{{
-			Name: "scores", Datatype: oip.FP32, Shape: []int64{int64(len(scores.Values))}, Data: oip.Bytes(scores.Values),
-		}}, nil
+		return r.picture(ctx, in.Picture)
 	}
 	result, err := r.m.Infer(ctx, in.Tensors, in.Outputs)
 	if err != nil {
@@ -83,4 +80,17 @@ func (r runner) Run(ctx context.Context, in replay.Input) ([]oip.Tensor, error) 
 		outputs[i] = t
 	}
 	return outputs, nil
+}
+
+func (r runner) picture(ctx context.Context, picture []byte) ([]oip.Tensor, error) {
+	if r.m.Task() == bundle.TaskSuperResolution && r.enlarge != nil {
+		return r.enlarge(ctx, r.m, picture)
+	}
+	scores, err := r.m.Predict(ctx, picture)
+	if err != nil {
+		return nil, err
+	}
+	return []oip.Tensor{{
+		Name: "scores", Datatype: oip.FP32, Shape: []int64{int64(len(scores.Values))}, Data: oip.Bytes(scores.Values),
+	}}, nil
 }

@@ -6,12 +6,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
+	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/serve/host"
 	"github.com/penstock-ml/penstock/serve/metrics"
 	"github.com/penstock-ml/penstock/serve/model"
@@ -168,6 +170,68 @@ func TestTheLastRequestsAreReplayedOnTheCandidate(t *testing.T) {
 	if got == nil || got.Inputs != 5 || got.Replayed != 5 || got.Errors != 0 || got.Max != 0 || got.P50 <= 0 || got.Before50 <= 0 || got.Resident <= 0 {
 		t.Errorf("%+v", got)
 	}
+}
+
+func TestTensorsAreReplayedToo(t *testing.T) {
+	var s shelf
+	set, _ := newSet(t, &s, t.TempDir(), host.Options{Replay: replay.DefaultLimits})
+	assign(t, set, "test", s.add(t, key("1")))
+	data := make([]float32, 64)
+	for i := range data {
+		data[i] = float32(i) / 64
+	}
+	input := oip.Tensor{Name: "input", Datatype: oip.FP32, Shape: []int64{1, 1, 8, 8}, Data: oip.Bytes(data)}
+	set.Host("test").Ring().AddTensors([]oip.Tensor{input}, []string{"scores"})
+	set.Host("test").Ring().AddTensors([]oip.Tensor{input}, nil)
+	if got := assign(t, set, "test", s.add(t, key("2"))).Replay; got == nil || got.Replayed != 2 || got.Errors != 0 || got.Unlike != 0 || got.Max != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestPicturesOfSuperResolutionAreReplayedByWhoEnlarges(t *testing.T) {
+	var s shelf
+	asked := 0
+	enlarge := func(_ context.Context, m *model.Model, picture []byte) ([]oip.Tensor, error) {
+		asked++
+		return []oip.Tensor{{Name: "image", Datatype: oip.UINT8, Shape: []int64{1}, Data: picture[:1]}}, nil
+	}
+	set, _ := newSet(t, &s, t.TempDir(), host.Options{Replay: replay.DefaultLimits, Enlarge: enlarge})
+	assign(t, set, "test", s.addDir(t, bundletest.NewSuperResolution(t, bundle.ColourGrey)))
+	set.Host("test").Ring().AddPicture(bundletest.Picture(t, 9, 9, 90))
+	next := s.addDir(t, bundletest.NewSuperResolution(t, bundle.ColourGrey, key("2")))
+	if got := assign(t, set, "test", next).Replay; got == nil || got.Replayed != 1 || got.Max != 0 || asked != 2 {
+		t.Errorf("%+v, asked %d times", got, asked)
+	}
+}
+
+func TestUnloadGivesItsMemoryBack(t *testing.T) {
+	var s shelf
+	heavy := s.addGraph(t, bundletest.Heavy)
+	set, _ := newSet(t, &s, t.TempDir(), host.Options{})
+	cycle := func() (loaded, unloaded int) {
+		assign(t, set, "test", heavy)
+		loaded = resident(t)
+		if _, err := set.Unload(t.Context(), "test"); err != nil {
+			t.Fatal(err)
+		}
+		return loaded, resident(t)
+	}
+	_, before := cycle() // the first pays for what ONNX Runtime keeps for good
+	loaded, after := cycle()
+	gain := loaded - before
+	if gain < 15<<20 || after-before > gain/10+1<<20 {
+		t.Errorf("%d MB before, %d loaded, %d unloaded", before>>20, loaded>>20, after>>20)
+	}
+}
+
+func resident(t *testing.T) int {
+	t.Helper()
+	debug.FreeOSMemory() // Go's own heap is not the question
+	bytes, err := replay.Resident()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes
 }
 
 func TestACandidateThatFailsTheReplayIsNotServed(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/penstock-ml/penstock/serve/metrics"
 	"github.com/penstock-ml/penstock/serve/model"
@@ -59,7 +60,7 @@ func (h *Host) rehearse(ctx context.Context, next *model.Model, before int) (*re
 	}
 	defer release()
 	Progress(ctx, fmt.Sprintf("replaying the last %d requests", len(inputs)))
-	report, err := replay.Run(ctx, runner{next}, runner{incumbent}, inputs, h.options.Replay.Term)
+	report, err := replay.Run(ctx, runner{next, h.options.Enlarge}, runner{incumbent, h.options.Enlarge}, inputs, h.options.Replay.Term)
 	after, residentErr := replay.Resident()
 	report.Memory, report.Resident = after-before, after
 	h.log.Info("replayed", "model", h.name, "digest", next.Digest(), "inputs", report.Inputs, "replayed", report.Replayed, "errors", report.Errors,
@@ -78,6 +79,11 @@ func (h *Host) retire(m *model.Model) (done <-chan struct{}) {
 	}
 	h.retiring.Go(func() {
 		defer close(over)
+		late := time.AfterFunc(h.options.Drain, func() {
+			h.log.Warn("requests still hold a model that answers no more; its memory comes back when they end",
+				"model", h.name, "digest", m.Digest(), "since", h.options.Drain)
+		})
+		defer late.Stop()
 		if err := m.Close(); err != nil {
 			h.log.Error("not unloaded", "model", h.name, "digest", m.Digest(), "reason", err)
 			return

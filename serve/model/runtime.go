@@ -95,6 +95,7 @@ func Start(o Options) (*Runtime, error) {
 	if err := os.Setenv("ORT_DISABLE_TELEMETRY", "1"); err != nil {
 		return nil, fmt.Errorf("ONNX Runtime: switch its telemetry off: %w", err)
 	}
+	makeMemoryReturnable()
 	ort.SetSharedLibraryPath(o.Library)
 	// Every error comes back as a value; it need not be printed as well.
 	if err := ort.InitializeEnvironment(ort.WithLogLevelFatal()); err != nil {
