@@ -3,6 +3,7 @@ package model
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	ort "github.com/yalue/onnxruntime_go"
 
@@ -50,7 +51,8 @@ func (c *call) addInput(t oip.Tensor) error {
 // addOutput lays an output of the shape out; without one it is left to ONNX
 // Runtime. A shape without dimensions is a scalar.
 func (c *call) addOutput(d Declared, shape []int64) error {
-	laid, e := oip.Tensor{Name: d.Name, Datatype: d.Datatype, Shape: shape}, elements[d.Datatype]
+	// the session keeps its shapes, the caller gets its own
+	laid, e := oip.Tensor{Name: d.Name, Datatype: d.Datatype, Shape: slices.Clone(shape)}, elements[d.Datatype]
 	var v ort.Value
 	var read func() []byte
 	var err error

@@ -18,6 +18,7 @@ type example struct {
 	name    string
 	inputs  []oip.Tensor
 	outputs map[int]oip.Tensor
+	part    bool // of a golden with several rows: it never ran alone
 }
 
 // checkGoldens wants every golden's outputs within the tolerance, and its
@@ -76,7 +77,7 @@ func (m *Model) readGolden(golden string) (example, error) {
 	for _, n := range shape {
 		output.Shape = append(output.Shape, int64(n))
 	}
-	return example{golden, []oip.Tensor{input}, map[int]oip.Tensor{0: output}}, nil
+	return example{name: golden, inputs: []oip.Tensor{input}, outputs: map[int]oip.Tensor{0: output}}, nil
 }
 
 // pixelsOf is what the graph sees of an image file, before normalisation.
@@ -205,8 +206,10 @@ func (m *Model) runTogether(ctx context.Context, rows []example) error {
 	}
 	inputs := make([][]oip.Tensor, len(rows))
 	for i, e := range rows {
-		if err := m.checkExample(ctx, e); err != nil {
-			return err
+		if e.part {
+			if err := m.checkExample(ctx, e); err != nil {
+				return err
+			}
 		}
 		inputs[i] = e.inputs
 	}
@@ -255,7 +258,8 @@ func rowsOf(examples []example) []example {
 
 // row cuts one row out, if all tensors have the same number of them.
 func (e example) row(i int) (example, bool) {
-	r, n := example{e.name, make([]oip.Tensor, len(e.inputs)), map[int]oip.Tensor{}}, e.inputs[0].Shape[0]
+	n := e.inputs[0].Shape[0]
+	r := example{e.name, make([]oip.Tensor, len(e.inputs)), map[int]oip.Tensor{}, n > 1}
 	for k, t := range e.inputs {
 		if t.Shape[0] != n {
 			return r, false

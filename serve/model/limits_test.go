@@ -46,6 +46,19 @@ func TestTheProviderInUseIsReported(t *testing.T) {
 	}
 }
 
+// TestAGraphOnTheWrongProviderIsFound reads the profile that this ONNX Runtime
+// really writes.
+func TestAGraphOnTheWrongProviderIsFound(t *testing.T) {
+	m := load(t, bundletest.Mean)
+	placement, err := m.JudgeFor(t.Context(), model.CPU)
+	if err != nil || !strings.Contains(placement, "nodes on CPUExecutionProvider") {
+		t.Errorf("got %q, %v", placement, err)
+	}
+	if _, err := m.JudgeFor(t.Context(), model.CUDA); err == nil || !strings.Contains(err.Error(), "runs on CPUExecutionProvider") || !strings.Contains(err.Error(), "--provider cpu") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestARunThatGoesOnForLongStopsWithItsCaller cancels runs that would take
 // hours, one that a client left and one whose deadline has come.
 func TestARunThatGoesOnForLongStopsWithItsCaller(t *testing.T) {

@@ -238,7 +238,7 @@ func (s *session) learn(key string, expected [][]int64, outputs []oip.Tensor) {
 	shapes := make([][]int64, len(outputs))
 	for i, t := range outputs {
 		if !s.moving[i] && !slices.Contains(t.Shape, 0) { // nothing cannot be laid out
-			shapes[i] = t.Shape
+			shapes[i] = slices.Clone(t.Shape)
 		}
 	}
 	if len(s.shapes) >= shapesKept {
