@@ -32,7 +32,14 @@ type Map struct {
 	Width, Height int
 	Evidence      []float32
 	Done, Total   int // runs that it stands on, and that were planned; 0 of 0 for CAM
+	full          float32
 }
+
+// What an overlay shows in full colour, at least.
+const (
+	fullLogits = 1    // a picture that looked like the cell everywhere would raise the logit by so much
+	fullScore  = 0.05 // covering the cell takes so much of the score
+)
 
 // Complete tells whether all planned runs were made.
 func (m Map) Complete() bool { return m.Done == m.Total }
@@ -46,10 +53,14 @@ func (m Map) Peak() float32 {
 	return peak
 }
 
+// Faint tells that nowhere is there evidence worth to speak of: an overlay
+// shows nearly nothing.
+func (m Map) Faint() bool { return m.Peak() <= m.full/10 }
+
 // CAM takes one label's map as the graph gives it, [h, w] in logits, and keeps
 // what speaks for the label.
 func CAM(heat []float32, h, w int) Map {
-	m := Map{Width: w, Height: h, Evidence: make([]float32, h*w)}
+	m := Map{Width: w, Height: h, Evidence: make([]float32, h*w), full: fullLogits}
 	for i := range m.Evidence {
 		m.Evidence[i] = max(0, heat[i])
 	}

@@ -198,6 +198,18 @@ func TestOverlayOfNoEvidenceIsThePicture(t *testing.T) {
 	}
 }
 
+func TestOverlayOfWeakEvidenceLooksWeak(t *testing.T) {
+	for evidence, c := range map[float32]struct {
+		least, most int
+		faint       bool
+	}{0.05: {0, 20, true}, 0.3: {20, 90, false}, 5: {90, 255, false}} {
+		m := explain.CAM([]float32{evidence}, 1, 1)
+		if s := saturation(overlay(t, grey(9, 9), m).At(4, 4)); s < c.least || s > c.most || m.Faint() != c.faint {
+			t.Errorf("evidence of %v logits: saturation %d, faint %v", evidence, s, m.Faint())
+		}
+	}
+}
+
 func TestOverlayIsBounded(t *testing.T) {
 	m := explain.CAM([]float32{1}, 1, 1)
 	for size, want := range map[image.Point]image.Point{

@@ -114,7 +114,7 @@ func (s *sweep) cover(ctx context.Context, at patch, base float64) error {
 }
 
 func (s *sweep) result(done, total int) Map {
-	m := Map{Width: s.cells, Height: s.cells, Evidence: make([]float32, len(s.sum)), Done: done, Total: total}
+	m := Map{Width: s.cells, Height: s.cells, Evidence: make([]float32, len(s.sum)), Done: done, Total: total, full: fullScore}
 	for i, sum := range s.sum {
 		m.Evidence[i] = float32(max(0, sum/float64(s.covered[i])))
 	}

@@ -17,8 +17,9 @@ const MaxSide = 1024
 // Overlay lays a map over the upright picture and gives a PNG, at most MaxSide
 // pixels wide and high. The map is enlarged bilinearly, the middles of its
 // corner cells lying half a cell inside the picture. Colours go from the least
-// evidence (violet, nearly transparent) to the map's own peak (yellow); where
-// there is no evidence the picture is as it was.
+// evidence (violet, nearly transparent) to the map's own peak (yellow), or to
+// what counts as full evidence where the peak does not reach it: weak evidence
+// looks weak. Where there is none the picture is as it was.
 func Overlay(picture image.Image, m Map) ([]byte, error) {
 	if m.Width < 1 || m.Height < 1 || len(m.Evidence) != m.Width*m.Height {
 		return nil, fmt.Errorf("a heat map of %d x %d cells with %d values", m.Width, m.Height, len(m.Evidence))
@@ -28,7 +29,7 @@ func Overlay(picture image.Image, m Map) ([]byte, error) {
 		return nil, err
 	}
 	if peak := m.Peak(); peak > 0 {
-		blend(out, m, 1/peak)
+		blend(out, m, 1/max(peak, m.full))
 	}
 	var data bytes.Buffer
 	// Overlays are made while somebody waits.
@@ -104,10 +105,10 @@ type tint struct {
 var ramp = func() (colours [256]tint) {
 	for i := range colours {
 		v := float64(i) / 255
-		hue := (310 + 160*v) / 180 * math.Pi // violet, red, orange, yellow
+		hue := (310 + 145*v) / 180 * math.Pi // violet, red, orange, yellow
 		colours[i].colour = srgb(0.50+0.40*v, 0.19, hue)
 		rise := min(1, v/0.6)
-		colours[i].opacity = int(256 * 0.70 * rise * rise * (3 - 2*rise))
+		colours[i].opacity = int(256 * 0.60 * rise * rise * (3 - 2*rise))
 	}
 	return colours
 }()
