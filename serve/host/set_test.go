@@ -250,6 +250,18 @@ func TestACandidateThatFailsTheReplayIsNotServed(t *testing.T) {
 	}
 }
 
+func TestACandidateThatDoesNotEndIsCutOffAndNotServed(t *testing.T) {
+	var s shelf
+	one, endless := s.add(t), s.addGraph(t, bundletest.Endless)
+	set, _ := newSet(t, &s, t.TempDir(), host.Options{Replay: replay.Limits{Requests: 2, Bytes: 1 << 20, Term: 1500 * time.Millisecond}})
+	assign(t, set, "test", one)
+	set.Host("test").Ring().AddPicture(bundletest.Picture(t, 20, 20, 244)) // brighter than it ends
+	if status, err := set.Assign(t.Context(), "test", endless); !errors.Is(err, replay.ErrRefused) || status.Serving != one {
+		t.Errorf("%+v %v", status, err)
+	}
+	answers(t, set.Host("test"), one)
+}
+
 func TestALoadSaysWhatItIsAt(t *testing.T) {
 	reached, leave := make(chan struct{}), make(chan struct{})
 	load := func(ctx context.Context, _ string) (*model.Model, error) {

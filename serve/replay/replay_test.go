@@ -18,9 +18,8 @@ import (
 // runner answers with the picture's first byte plus an offset.
 type runner struct {
 	offset float32
-	fails  byte          // the picture on which it fails; 0: none
-	hangs  byte          // the picture on which it does not end
-	takes  time.Duration // per run, on a clock that nobody waits for
+	fails  byte // the picture on which it fails; 0: none
+	hangs  byte // the picture on which it does not end
 }
 
 func (r runner) Run(ctx context.Context, in replay.Input) ([]oip.Tensor, error) {
