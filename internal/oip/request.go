@@ -14,6 +14,13 @@ type Request struct {
 	BinaryOutputs bool        // how outputs travel about which nothing is said
 }
 
+// Requested names an output that the caller wants.
+type Requested struct {
+	Name       string
+	Binary     bool // as bytes behind the JSON
+	Parameters map[string]any
+}
+
 // Binary tells whether the output of this name is to travel as bytes behind the
 // JSON.
 func (r Request) Binary(output string) bool {
