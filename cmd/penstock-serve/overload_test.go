@@ -45,9 +45,15 @@ type answer struct {
 	took       time.Duration
 }
 
-func (s *server) ask(client *http.Client, picture []byte) (a answer) {
+// ask allows so much time.
+func (s *server) ask(client *http.Client, picture []byte, within time.Duration) (a answer) {
 	began := time.Now()
-	response, err := client.Post(s.public+"/v1/models/test/predict", "image/png", bytes.NewReader(picture))
+	request, err := http.NewRequest("POST", s.public+"/v1/models/test/predict", bytes.NewReader(picture))
+	if err != nil {
+		return answer{}
+	}
+	request.Header.Set("Penstock-Timeout-Ms", strconv.FormatInt(within.Milliseconds(), 10))
+	response, err := client.Do(request)
 	if err != nil {
 		return answer{}
 	}
@@ -65,7 +71,7 @@ func (s *server) saturate(client *http.Client, callers int, picture []byte, term
 	for i := range callers {
 		group.Go(func() {
 			for began := time.Now(); time.Since(began) < term; counts[i]++ {
-				if a := s.ask(client, picture); a.code != 200 {
+				if a := s.ask(client, picture, time.Minute); a.code != 200 {
 					s.t.Errorf("without overload: %+v", a)
 					return
 				}
@@ -82,10 +88,10 @@ func (s *server) saturate(client *http.Client, callers int, picture []byte, term
 
 // The figures are held loosely: machines that run tests are busy. package
 // admission holds them strictly, in a time of its own.
-func TestAtTwiceTheSustainableLoadSomeAreRefusedAndTheOthersAnsweredInTime(t *testing.T) {
-	const slo = 500 * time.Millisecond
+func TestUnderOverloadSomeAreRefusedAtOnceAndTheOthersAnsweredInTime(t *testing.T) {
+	const deadline = 500 * time.Millisecond
 	w := newWorld(t)
-	s := w.serve(t.TempDir(), "--slo", slo.String(), "--replay", "0")
+	s := w.serve(t.TempDir(), "--replay", "0")
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
 	picture := bundletest.Picture(t, 30, 30, bundletest.FailsAbove)
 	const few = 2000
@@ -99,26 +105,25 @@ func TestAtTwiceTheSustainableLoadSomeAreRefusedAndTheOthersAnsweredInTime(t *te
 	}
 	sustainable := s.saturate(client, 4, picture, 1500*time.Millisecond)
 
-	const term = 3 * time.Second
-	sent := int(2 * sustainable * term.Seconds())
+	const term, factor = 3 * time.Second, 3
+	sent := int(factor * sustainable * term.Seconds())
 	answers := make([]answer, sent)
 	var group sync.WaitGroup
 	began := time.Now()
 	for i := range answers {
 		time.Sleep(time.Until(began.Add(term * time.Duration(i) / time.Duration(sent))))
-		group.Go(func() { answers[i] = s.ask(client, picture) })
+		group.Go(func() { answers[i] = s.ask(client, picture, deadline) })
 	}
 	group.Wait()
 	took := time.Since(began)
 	var accepted []time.Duration
-	refused, inTime := 0, 0
+	refused, late := 0, 0
 	for _, a := range answers {
 		switch a.code {
 		case 200:
 			accepted = append(accepted, a.took)
-			if a.took <= slo {
-				inTime++
-			}
+		case 504:
+			late++
 		case 429:
 			refused++
 			if n, err := strconv.Atoi(a.retryAfter); err != nil || n < 1 {
@@ -132,17 +137,16 @@ func TestAtTwiceTheSustainableLoadSomeAreRefusedAndTheOthersAnsweredInTime(t *te
 		t.Fatal("nobody was let in")
 	}
 	slices.Sort(accepted)
-	goodput := float64(inTime) / took.Seconds()
-	p99 := accepted[len(accepted)*99/100]
-	t.Logf("%.1f a second are sustainable; at twice that, of %d requests %d were refused, goodput was %.1f a second (%.0f%%), p99 of the accepted %s",
-		sustainable, sent, refused, goodput, 100*goodput/sustainable, p99)
-	if refused < sent/10 {
-		t.Errorf("%d of %d were refused", refused, sent)
+	goodput := float64(len(accepted)) / took.Seconds()
+	t.Logf("%.1f a second are sustainable; at %d times that, of %d requests %d were refused, goodput was %.1f a second (%.0f%%), p99 of the accepted %s, %d were late",
+		sustainable, factor, sent, refused, goodput, 100*goodput/sustainable, accepted[len(accepted)*99/100], late)
+	if refused == 0 {
+		t.Error("nobody was refused")
 	}
-	if goodput < sustainable/2 {
+	if goodput < 0.4*sustainable {
 		t.Errorf("goodput is %.1f of %.1f a second", goodput, sustainable)
 	}
-	if p99 > 2*slo {
-		t.Errorf("p99 of the accepted is %s", p99)
+	if late*5 > len(accepted) {
+		t.Errorf("%d were late, %d in time", late, len(accepted))
 	}
 }

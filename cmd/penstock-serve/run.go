@@ -104,7 +104,7 @@ func (o *runOptions) modelFlags() []cli.Flag {
 		&cli.StringFlag{Name: "bucket", Usage: "`BUCKET` that holds the bundles below models/", Required: true, Destination: &o.bucket},
 		&cli.StringFlag{Name: "state", Usage: "`DIR` that remembers what is served; one for each server", Required: true, Destination: &o.state},
 		&cli.StringFlag{Name: "cache", Usage: "`DIR` of fetched bundles (default: below PENSTOCK_CACHE)", Destination: &o.cache},
-		&cli.IntFlag{Name: "batch-max", Usage: "`NUMBER` of requests that may share a run, where the graph takes several; hardly pays on CPUs (default: each runs alone)", Destination: &o.batch.Max},
+		&cli.IntFlag{Name: "batch-max", Usage: "`NUMBER` of requests that may share a run, where the graph takes several; 1: each runs alone (default: as the provider does best, 1 on CPUs)", Destination: &o.batch.Max},
 		&cli.DurationFlag{Name: "batch-delay", Usage: "`DURATION` that a request waits for others to share its run", Value: 2 * time.Millisecond, Destination: &o.batch.Delay},
 		&cli.StringFlag{Name: "decoder", Usage: "`DECODER` of pictures: go, or turbo for grey JPEG by libjpeg-turbo, within one level of it, where it is built in", Value: decoderGo, Destination: &o.decoder},
 		&cli.IntFlag{Name: "replay", Usage: "`NUMBER` of requests kept in memory, on which a new model is tried before it answers; 0: none", Value: replay.DefaultLimits.Requests, Destination: &o.replay},

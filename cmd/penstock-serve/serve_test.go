@@ -295,6 +295,17 @@ func TestRunNamesWhatKeepsItFromStarting(t *testing.T) {
 		{"no ONNX Runtime", []string{"--onnxruntime", "/nowhere/lib.so"}, 1, "/nowhere/lib.so"},
 		{"too many threads", []string{"--threads", "4096"}, 1, "4096 threads"},
 		{"bad slo", []string{"--slo", "0s"}, 2, "--slo"},
+		{"gRPC in the clear", []string{"--grpc-listen", "0.0.0.0:8001"}, 2, "--grpc-listen"},
+		{"no certificate", []string{"--tls-cert", "/nowhere/cert.pem", "--tls-key", "/nowhere/key.pem"}, 1, "/nowhere/cert.pem"},
+		{"a name twice", []string{"--name", "test"}, 2, "given twice"},
+		{"unknown profile", []string{"--profile", "fast"}, 1, `profile "fast"`},
+		{"unknown provider", []string{"--provider", "tpu"}, 1, `provider "tpu"`},
+		{"unknown decoder", []string{"--decoder", "best"}, 2, `--decoder "best"`},
+		{"decoder that is not built in", []string{"--decoder", "turbo"}, 1, "-tags turbojpeg"},
+		{"bad queue", []string{"--queue", "-1"}, 2, "--queue"},
+		{"bad batches", []string{"--batch-max", "-1"}, 2, "--batch-max"},
+		{"bad limit", []string{"--max-requests", "0"}, 2, "--max-requests"},
+		{"bad host", []string{"--allow-url-host", "*.example.com"}, 2, "*.example.com"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/penstock-ml/penstock/internal/action"
 	"github.com/penstock-ml/penstock/internal/imaging"
@@ -39,12 +41,11 @@ func runServer(ctx context.Context, env *action.Env, o runOptions) (r verdict.Re
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, runtime.Close()) }()
 	p, err := o.assemble(runtime, load, log)
 	if err != nil {
-		return r, err
+		return r, errors.Join(err, runtime.Close())
 	}
-	defer p.models.Close()
+	defer func() { err = errors.Join(err, p.close()) }()
 	servers, err := listen(log, secure != nil, p.sides(guards, secure)...)
 	if err != nil {
 		return r, err
@@ -53,6 +54,9 @@ func runServer(ctx context.Context, env *action.Env, o runOptions) (r verdict.Re
 	p.tell(guards)
 	return p.until(ctx, servers)
 }
+
+// closeTerm is what runs have to end that were terminated.
+const closeTerm = 5 * time.Second
 
 // serving is what the listeners stand on.
 type serving struct {
@@ -102,7 +106,7 @@ func (o *runOptions) assemble(runtime *model.Runtime, load host.Load, log *slog.
 // run, as many as share one, and one more, so that a CPU that gets free between
 // two phases of a request finds work. The CPUs themselves are shared out by the
 // runtime, over all models.
-func (p *serving) turns() int { return p.runtime.Callers()*max(1, p.o.batch.Max) + 1 }
+func (p *serving) turns() int { return p.runtime.Callers()*max(1, p.runtime.Batch().Max) + 1 }
 
 // sides are the listeners, the admin side last.
 func (p *serving) sides(g guards, secure *tls.Config) []side {
@@ -157,6 +161,22 @@ func (p *serving) until(ctx context.Context, s *servers) (r verdict.Result, err 
 		r.Subjects["model"] = digest
 	}
 	return r, nil
+}
+
+// close unloads the models and ONNX Runtime. A run that cannot be terminated
+// does not keep the process: it ends with it.
+func (p *serving) close() error {
+	unloaded := make(chan struct{})
+	go func() {
+		p.models.Close()
+		close(unloaded)
+	}()
+	select {
+	case <-unloaded:
+		return p.runtime.Close()
+	case <-time.After(closeTerm):
+		return fmt.Errorf("a model was still at work %s after its requests had been cut off: the process ends nevertheless", closeTerm)
+	}
 }
 
 // load gives the config of the listeners; nil without a certificate.
