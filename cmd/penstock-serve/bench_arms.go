@@ -65,6 +65,9 @@ const (
 	decoderTolerance = 0.1
 )
 
+// timeoutHeader tells this server how long an answer is of use.
+const timeoutHeader = "Penstock-Timeout-Ms"
+
 // requestTerm bounds one exchange.
 const requestTerm = 30 * time.Second
 
@@ -236,7 +239,9 @@ func (s *session) holdTensors(got map[string][]float32) (float64, error) {
 
 // request is what a REST route is sent.
 func (w workload) request(base, route string) (to string, header http.Header, body []byte, err error) {
-	header = http.Header{}
+	// In a closed loop nobody is refused for what others ask: the deadline is
+	// that of the exchange.
+	header = http.Header{timeoutHeader: {strconv.FormatInt(requestTerm.Milliseconds(), 10)}}
 	if route == routeJPEG {
 		header.Set("Content-Type", "image/jpeg")
 		return base + "/v1/models/" + w.manifest.Name + "/predict", header, w.picture, nil

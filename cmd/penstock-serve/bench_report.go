@@ -24,7 +24,7 @@ func (s *session) overload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	header.Set("Penstock-Timeout-Ms", strconv.FormatInt(s.options.deadline.Milliseconds(), 10))
+	header.Set(timeoutHeader, strconv.FormatInt(s.options.deadline.Milliseconds(), 10))
 	request, err := measure.NewRequest(to, header, body, requestTerm)
 	if err != nil {
 		return err

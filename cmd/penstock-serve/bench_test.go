@@ -39,12 +39,12 @@ func TestBenchMeasuresEveryRouteAgainstBareRuns(t *testing.T) {
 	w := lonely(t)
 	strange := httptest.NewServer(http.NotFoundHandler())
 	defer strange.Close()
-	code, out, r := w.benched("--side", "1024", "--goodput", "300ms", "--route", "json", "--route", "jpeg", "--peer", "strange="+strange.URL)
+	code, out, r := w.benched("--side", "1024", "--goodput", "300ms", "--also", "second=--profile=latency", "--peer", "strange="+strange.URL)
 	if code != 0 {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
 	for _, name := range []string{
-		"bare/1/p50", "bare/3/throughput", "penstock-json/1/added_p50",
+		"bare/1/p50", "bare/3/throughput", "penstock-json/1/added_p50", "penstock-binary/1/added_p50", "penstock-grpc/3/added_p99", "second-jpeg/1/p50",
 		"penstock-jpeg/3/throughput_ratio", "penstock-jpeg/1/cost", "penstock-jpeg/1/client_cpu", "penstock-json/difference",
 		"overload/goodput_share", "overload/accepted_p99",
 	} {

@@ -127,10 +127,13 @@ func drive(ctx context.Context, crew []Caller, length time.Duration) (Round, err
 	group.Wait()
 	round := Round{CPU: cpu() - before}
 	for i := range crew {
+		if errs[i] != nil {
+			return Round{}, errs[i] // the others' are the same, or follow from it
+		}
 		round.Latencies = append(round.Latencies, latencies[i]...)
 		round.PerSecond += rates[i]
 	}
-	return round, errors.Join(errs...)
+	return round, nil
 }
 
 func loop(ctx context.Context, c Caller, until time.Time) (latencies []float64, rate float64, err error) {

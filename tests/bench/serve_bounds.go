@@ -102,8 +102,10 @@ func swapRows(text string) ([]Row, error) {
 	memory := Row{Name: "swaps resident_ratio", Value: v[7] / v[6], Unit: "of that after swap 20", N: int(v[1])}
 	memory.hold(1.1, false)
 	return []Row{
-		{Name: "swaps", Value: v[1], Unit: "under load"}, failed, memory,
-		{Name: "swaps p50", Value: v[4], Unit: "ms", N: int(v[2])}, {Name: "swaps p99", Value: v[5], Unit: "ms", N: int(v[2])},
+		{Name: "swaps", Value: v[1], Unit: "under load"},
+		failed, memory,
+		{Name: "swaps p50", Value: v[4], Unit: "ms", N: int(v[2])},
+		{Name: "swaps p99", Value: v[5], Unit: "ms", N: int(v[2])},
 	}, nil
 }
 
