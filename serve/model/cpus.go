@@ -13,24 +13,29 @@ import (
 )
 
 // CPUs is how many CPUs the process may use, and how that was found: the
-// smallest of the scheduler's affinity, GOMAXPROCS and the quotas of its cgroup
-// and of those above. The Go runtime looks at the same files, but never goes
-// below 2 and rounds up; here a quota is rounded down, to 1 at least.
+// smallest of the scheduler's affinity, GOMAXPROCS where it is set, and the
+// quotas of its cgroup and of those above. The Go runtime looks at the same
+// files, but rounds up and never goes below 2; here a quota is rounded down, to
+// 1 at least.
 func CPUs() (n int, found string, err error) {
-	n, found = runtime.NumCPU(), fmt.Sprintf("%d by affinity", runtime.NumCPU())
-	q, err := readQuota(os.DirFS("/"))
-	if err != nil {
-		return 0, "", fmt.Errorf("the cgroup's CPU quota: %w: give the number of CPUs by --threads and the profile", err)
+	return countCPUs(os.DirFS("/"), runtime.NumCPU(), os.Getenv("GOMAXPROCS"))
+}
+
+func countCPUs(root fs.FS, affinity int, told string) (n int, found string, err error) {
+	n, found = affinity, fmt.Sprintf("%d by affinity", affinity)
+	if most, err := strconv.Atoi(told); err == nil && most > 0 {
+		n, found = min(n, most), found+fmt.Sprintf(", GOMAXPROCS %d", most)
 	}
-	if q.cpus > 0 {
-		found += fmt.Sprintf(", quota of %.2f by %s", q.cpus, q.file)
-		n = min(n, max(1, int(q.cpus)))
-	} else {
+	q, err := readQuota(root)
+	switch {
+	case err != nil && told == "":
+		return 0, "", fmt.Errorf("how many CPUs this process may use cannot be told from its cgroup: %w: set GOMAXPROCS to their number", err)
+	case err != nil:
+		found += ", a cgroup quota that cannot be read"
+	case q.cpus > 0:
+		n, found = min(n, max(1, int(q.cpus))), found+fmt.Sprintf(", quota of %.2f by %s", q.cpus, q.file)
+	default:
 		found += ", no cgroup quota"
-	}
-	if os.Getenv("GOMAXPROCS") != "" {
-		found += fmt.Sprintf(", GOMAXPROCS %d", runtime.GOMAXPROCS(0))
-		n = min(n, runtime.GOMAXPROCS(0))
 	}
 	return n, found, nil
 }

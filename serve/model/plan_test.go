@@ -65,6 +65,32 @@ func TestQuotaIsTheSmallestOnTheWayUp(t *testing.T) {
 	}
 }
 
+func TestCPUsAreTheSmallestOfWhatIsAllowed(t *testing.T) {
+	limited := func(quota string) fstest.MapFS {
+		return system(map[string]string{"proc/self/cgroup": "0::/", "proc/self/mountinfo": v2Mount, "sys/fs/cgroup/cpu.max": quota + " 100000"})
+	}
+	for _, c := range []struct {
+		quota, told string
+		want        int
+		text        string
+	}{
+		{"max", "", 8, "8 by affinity, no cgroup quota"},
+		{"350000", "", 3, "quota of 3.50 by /sys/fs/cgroup/cpu.max"},
+		{"50000", "", 1, "quota of 0.50"},
+		{"2000000", "", 8, "quota of 20.00"},
+		{"350000", "2", 2, "GOMAXPROCS 2"},
+		{"what", "2", 2, "cannot be read"},
+	} {
+		n, found, err := countCPUs(limited(c.quota), 8, c.told)
+		if err != nil || n != c.want || !strings.Contains(found, c.text) {
+			t.Errorf("%+v: got %d, %q, %v", c, n, found, err)
+		}
+	}
+	if _, _, err := countCPUs(limited("what"), 8, ""); err == nil || !strings.Contains(err.Error(), "GOMAXPROCS") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestThisProcessHasCPUs(t *testing.T) {
 	n, found, err := CPUs()
 	if err != nil || n < 1 || !strings.Contains(found, "affinity") {
