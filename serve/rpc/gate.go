@@ -2,31 +2,50 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 
 	"github.com/penstock-ml/penstock/internal/oip/inferencepb"
 )
 
+// readingKey is the key of the timer that ends a call whose message does not
+// come.
+type readingKey struct{}
+
 // enter lets a call in before anything of its message is read: an interceptor
 // comes too late to keep a stranger's bytes, or too many at a time, out of
-// memory. A call counts until its stream has ended.
+// memory. A call of ModelInfer counts until its stream has ended.
 func (s *Server) enter(ctx context.Context, call *tap.Info) (context.Context, error) {
 	if s.o.Enter != nil {
 		if err := s.o.Enter(call.FullMethodName, call.Header); err != nil {
 			return ctx, err
 		}
 	}
-	if call.FullMethodName != inferencepb.GRPCInferenceService_ModelInfer_FullMethodName {
+	switch call.FullMethodName {
+	case grpc_health_v1.Health_Watch_FullMethodName: // goes on for as long as somebody listens
 		return ctx, nil
+	case inferencepb.GRPCInferenceService_ModelInfer_FullMethodName:
+		select {
+		case s.calls <- struct{}{}:
+			context.AfterFunc(ctx, func() { <-s.calls })
+		default:
+			return ctx, status.Error(codes.ResourceExhausted, "the server reads and answers as many calls as it may: try again later or on another server")
+		}
 	}
-	select {
-	case s.calls <- struct{}{}:
-		context.AfterFunc(ctx, func() { <-s.calls })
-		return ctx, nil
-	default:
-		return ctx, status.Error(codes.ResourceExhausted, "the server reads and answers as many calls as it may: try again later or on another server")
+	ctx, cancel := context.WithCancel(ctx) // not WithTimeout: a deadline would pass for the sender's
+	timer := time.AfterFunc(s.o.Read, cancel)
+	context.AfterFunc(ctx, func() { timer.Stop() })
+	return context.WithValue(ctx, readingKey{}, timer), nil
+}
+
+// hasRead says that the message of the call has come: from now on it may take
+// its time.
+func hasRead(ctx context.Context) {
+	if timer, ok := ctx.Value(readingKey{}).(*time.Timer); ok {
+		timer.Stop()
 	}
 }

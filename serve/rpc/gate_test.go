@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -56,5 +57,27 @@ func TestMoreCallsThanAllowedAreRefusedUntilOneHasEnded(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("after they have ended: %v", err)
 		}
+	}
+}
+
+func TestACallWhoseMessageDoesNotComeIsEndedAndOneThatWorksLongerIsNot(t *testing.T) {
+	w := newWorld(t, limits) // 300 ms to come
+	stream, err := w.conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true}, inferencepb.GRPCInferenceService_ModelInfer_FullMethodName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.RecvMsg(&inferencepb.ModelInferResponse{}); status.Code(err) != codes.Canceled {
+		t.Errorf("a call without a message: %v", err)
+	}
+	w.echo.infer = func(ctx context.Context, r service.InferRequest) (*service.Inference, error) {
+		select {
+		case <-time.After(600 * time.Millisecond):
+			return &service.Inference{}, nil
+		case <-ctx.Done():
+			return nil, service.ProblemOf(ctx.Err())
+		}
+	}
+	if _, err := w.ModelInfer(t.Context(), request([][]byte{{1}}, input("x", oip.INT8, []int64{1}, nil))); err != nil {
+		t.Errorf("a run of 600 ms: %v", err)
 	}
 }

@@ -28,8 +28,9 @@ func (s *Server) modelInfer(server any, ctx context.Context, read func(any) erro
 	c := &call{limits: s.o.Limits, buffers: s.o.Buffers}
 	defer c.giveBack()
 	if err := read(c); err != nil {
-		return nil, err // gRPC's own: too large, or the sender is gone
+		return nil, err // gRPC's own: too large, too slow, or the sender is gone
 	}
+	hasRead(ctx)
 	method := func(ctx context.Context, _ any) (any, error) { return s.infer(ctx, c) }
 	if interceptor == nil {
 		return method(ctx, c)

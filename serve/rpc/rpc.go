@@ -82,6 +82,7 @@ type Options struct {
 	Unary   []grpc.UnaryServerInterceptor  // run before a method, in their order
 	Stream  []grpc.StreamServerInterceptor // the same for Watch, the one method that streams
 	Calls   int                            // of ModelInfer at a time, at least 1
+	Read    time.Duration                  // within which a call's message must have come
 	// Enter is asked before a call's message is read; its error is a gRPC status.
 	// nil: everybody may.
 	Enter func(method string, sent metadata.MD) error

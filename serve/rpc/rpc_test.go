@@ -83,7 +83,7 @@ func newWorld(tb testing.TB, l oip.Limits, options ...grpc.DialOption) *world {
 	tb.Helper()
 	w := &world{echo: &echo{rejected: make(chan error, 100)}, pool: buffers.New()}
 	w.server = rpc.New(rpc.Options{
-		Infer: w.echo, Models: w.echo, Buffers: w.pool, Version: "v1", Limits: l, Calls: 8, Log: slog.New(slog.NewTextHandler(&w.log, nil)),
+		Infer: w.echo, Models: w.echo, Buffers: w.pool, Version: "v1", Limits: l, Calls: 8, Read: 300 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&w.log, nil)),
 	})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
