@@ -79,12 +79,12 @@ func eight(text []byte) (value uint64, n int) {
 	return x & 0x0000ffff0000ffff * 42949672960001 >> 32, n
 }
 
-// fastFloat32 is readFloat32 of what programs write, [-]d.ddd with at most 16
+// fastFloat32 is readFloat32 of what programs write, [-]d.ddd with at most 18
 // decimals, somewhere before the end of the text. Signs and lengths are random
 // in tensors, and a branch that is guessed wrong costs as much as ten digits:
-// so there is none on them.
+// so there is none on them, but whether they are a float64's or a float32's.
 func fastFloat32(text []byte, at int, out []byte) (end int, ok bool) {
-	if at+24 > len(text) {
+	if at+32 > len(text) {
 		return 0, false
 	}
 	sign := 0
@@ -98,11 +98,18 @@ func fastFloat32(text []byte, at int, out []byte) (end int, ok bool) {
 	at += sign + 2
 	first, n := eight(text[at:])
 	second, k := eight(text[at+n:]) // none, where the first were fewer than eight
-	at += n + k
-	if c := text[at]; n == 0 || c != ',' && c != ']' {
+	mantissa := (whole*wholePowers[n&15]+first)*wholePowers[k&15] + second
+	decimals := n + k
+	if k == 8 {
+		third, j := eight(text[at+decimals:])
+		mantissa = mantissa*wholePowers[j&15] + third
+		decimals += j
+	}
+	at += decimals
+	if c := text[at]; n == 0 || decimals > 18 || c != ',' && c != ']' {
 		return 0, false
 	}
-	f := float64(int64((whole*wholePowers[n&15]+first)*wholePowers[k&15]+second)) / powersOfTen[n+k]
+	f := float64(mantissa) / powersOfTen[decimals]
 	if !roundsAlike(f) {
 		return 0, false
 	}
