@@ -84,6 +84,9 @@ func (a camAdder) write(ctx context.Context, out string) (_ *bundle.Bundle, err 
 		return nil, err
 	}
 	m := a.parent.Manifest
+	if m.Outputs.HeatmapShift, err = a.shift(); err != nil {
+		return nil, err
+	}
 	m.Outputs.Heatmap, m.Outputs.HeatmapMethod = a.cam.Output, heatmapMethod
 	m.Provenance.Parent = a.parent.Digest
 	if err := bundle.WriteManifest(dir, m); err != nil {
@@ -103,6 +106,15 @@ func (a camAdder) write(ctx context.Context, out string) (_ *bundle.Bundle, err 
 		return nil, err
 	}
 	return bundle.Read(out)
+}
+
+// shift is how far the map lies off the picture; zero where nobody can tell.
+func (a camAdder) shift() (bundle.Shift, error) {
+	field, err := a.cam.Graph.ReceptiveField(a.cam.Output)
+	if err != nil || !field.Local {
+		return bundle.Shift{}, err
+	}
+	return bundle.Shift{Down: field.Shift()[0], Right: field.Shift()[1]}, nil
 }
 
 // fill copies the parent's files, goldens and all, and puts the new graph in

@@ -92,6 +92,10 @@ func TestAddCAMMakesABundleOfItsOwn(t *testing.T) {
 				!(o.HeatmapDifference >= 0 && o.HeatmapDifference < 1e-6) {
 				t.Errorf("%s of %s: %+v %+v", made.Digest, old.Digest, made.Manifest.Provenance, o)
 			}
+			// strides of 2 with symmetric padding: half a pixel of the two that a cell is
+			if want := (bundle.Shift{Down: -0.25, Right: -0.25}); o.HeatmapShift != want {
+				t.Errorf("shifted by %v, want %v", o.HeatmapShift, want)
+			}
 			sameFiles(t, parent, out, "golden/0.png", "golden/0.input.npy", "golden/0.output.npy")
 			if kind == "heatmap" { // it had one, and did not say so
 				sameFiles(t, parent, out, bundle.ModelFile)

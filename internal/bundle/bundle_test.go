@@ -1,6 +1,7 @@
 package bundle_test
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -165,6 +166,8 @@ func TestManifestNamesTheKeyThatIsWrong(t *testing.T) {
 		{"urgency", func(m *bundle.Manifest) { m.Labels[0].Urgency = "soon" }, "urgency"},
 		{"method without a heat map", func(m *bundle.Manifest) { m.Outputs.Heatmap, m.Outputs.HeatmapMethod = "", "cam" }, "outputs.heatmap"},
 		{"method", func(m *bundle.Manifest) { m.Outputs.HeatmapMethod = "gradcam" }, "heatmap_method"},
+		{"shift of no map", func(m *bundle.Manifest) { m.Outputs.Heatmap, m.Outputs.HeatmapShift = "", bundle.Shift{Down: 1} }, "heatmap_shift"},
+		{"shift by no number", func(m *bundle.Manifest) { m.Outputs.HeatmapShift.Right = math.NaN() }, "numbers of cells"},
 		{"difference without a method", func(m *bundle.Manifest) { m.Outputs.HeatmapDifference = 1e-7 }, "heatmap_difference"},
 		{"image of another task", func(m *bundle.Manifest) { m.Outputs.Image = "image" }, "outputs.image"},
 		{"section of another task", func(m *bundle.Manifest) { m.SuperResolution.Scale = 2 }, "super_resolution"},

@@ -93,7 +93,16 @@ type Outputs struct {
 	// was measured or nothing differs.
 	HeatmapMethod     string  `yaml:"heatmap_method,omitempty"`
 	HeatmapDifference float64 `yaml:"heatmap_difference,omitempty"`
-	Image             string  `yaml:"image,omitempty"` // super-resolution: float32 [n, channels, h*scale, w*scale]
+	// HeatmapShift is how far what a cell of the heat map sees lies off the
+	// cell's place in the picture: strides with symmetric padding shift it.
+	HeatmapShift Shift  `yaml:"heatmap_shift,omitempty,flow"`
+	Image        string `yaml:"image,omitempty"` // super-resolution: float32 [n, channels, h*scale, w*scale]
+}
+
+// Shift is a distance in cells of a heat map.
+type Shift struct {
+	Down  float64 `yaml:"down"`
+	Right float64 `yaml:"right"`
 }
 
 // SuperResolution says what the graph's picture is.

@@ -18,6 +18,7 @@ func TestReadTakesEveryTask(t *testing.T) {
 		m.Variant = bundle.Variant{Kind: "int8", ToleranceParent: 1e-4}
 		m.Provenance.Parent = strings.Repeat("a", 64)
 		m.Outputs.HeatmapMethod, m.Outputs.HeatmapDifference = "cam", 1.6e-7
+		m.Outputs.HeatmapShift = bundle.Shift{Down: -0.4375, Right: -0.4375}
 	}
 	for name, dir := range map[string]string{
 		"tensor": bundletest.NewTensor(t), "rgb": bundletest.NewSuperResolution(t, bundle.ColourRGB),

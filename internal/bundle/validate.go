@@ -160,6 +160,9 @@ func (in Input) validate() error {
 	return nil
 }
 
+// maxShift bounds what a heat map is shifted by, in cells.
+const maxShift = 1024
+
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 
 func (o Outputs) validate() error {
@@ -180,6 +183,10 @@ func (o Outputs) validate() error {
 		return fmt.Errorf("outputs.heatmap_difference without outputs.heatmap_method: of which method is it?")
 	case !(o.HeatmapDifference >= 0 && finite(o.HeatmapDifference)):
 		return fmt.Errorf("outputs.heatmap_difference %v: want 0 or a number above", o.HeatmapDifference)
+	case o.HeatmapShift != Shift{} && o.Heatmap == "":
+		return fmt.Errorf("outputs.heatmap_shift without outputs.heatmap: remove it")
+	case !(math.Abs(o.HeatmapShift.Down) <= maxShift && math.Abs(o.HeatmapShift.Right) <= maxShift): // NaN too
+		return fmt.Errorf("outputs.heatmap_shift %v: want numbers of cells up to %d", o.HeatmapShift, maxShift)
 	}
 	return nil
 }

@@ -32,7 +32,10 @@ type Map struct {
 	Width, Height int
 	Evidence      []float32
 	Done, Total   int // runs that it stands on, and that were planned; 0 of 0 for CAM
-	full          float32
+	// Shift, [y, x], is how far what a cell tells of lies off the cell's own
+	// place in the picture, in cells.
+	Shift [2]float64
+	full  float32
 }
 
 // What an overlay shows in full colour, at least.

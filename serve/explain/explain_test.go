@@ -189,6 +189,20 @@ func TestOverlayColoursTheEvidenceAndNothingElse(t *testing.T) {
 	}
 }
 
+// A shift by a cell moves the evidence by a cell's width in the picture.
+func TestOverlayLaysShiftedEvidenceWhereItBelongs(t *testing.T) {
+	m := explain.CAM([]float32{0, 0, 0, 0, 9, 0, 0, 0, 0}, 3, 3)
+	straight := overlay(t, grey(90, 60), m)
+	m.Shift = [2]float64{-1, 0.5}
+	shifted := overlay(t, grey(90, 60), m)
+	if a, b := saturation(straight.At(45, 30)), saturation(shifted.At(45+15, 30-20)); a < 60 || b < 60 {
+		t.Errorf("saturation %d and %d at the peaks", a, b)
+	}
+	if s := saturation(shifted.At(45, 50)); s != 0 {
+		t.Errorf("saturation %d where the evidence was", s)
+	}
+}
+
 func TestOverlayOfNoEvidenceIsThePicture(t *testing.T) {
 	out := overlay(t, grey(20, 20), explain.CAM([]float32{-1, -2, -3, 0}, 2, 2))
 	for i := range 400 {

@@ -16,7 +16,7 @@ const MaxSide = 1024
 
 // Overlay lays a map over the upright picture and gives a PNG, at most MaxSide
 // pixels wide and high. The map is enlarged bilinearly, the middles of its
-// corner cells lying half a cell inside the picture. Colours go from the least
+// corner cells lying half a cell inside the picture, but for its Shift. Colours go from the least
 // evidence (violet, nearly transparent) to the map's own peak (yellow), or to
 // what counts as full evidence where the peak does not reach it: weak evidence
 // looks weak. Where there is none the picture is as it was.
@@ -64,11 +64,12 @@ type between struct {
 	weight float32 // of b
 }
 
-// spread places n pixels over so many cells, both with their middles.
-func spread(n, cells int) []between {
+// spread places n pixels over so many cells, both with their middles, the cells
+// moved by shift.
+func spread(n, cells int, shift float64) []between {
 	at := make([]between, n)
 	for i := range at {
-		x := (float64(i)+0.5)*float64(cells)/float64(n) - 0.5
+		x := (float64(i)+0.5)*float64(cells)/float64(n) - 0.5 - shift
 		x = min(max(x, 0), float64(cells-1))
 		a := int(x)
 		at[i] = between{a, min(a+1, cells-1), float32(x - float64(a))}
@@ -77,7 +78,7 @@ func spread(n, cells int) []between {
 }
 
 func blend(out *image.RGBA, m Map, scale float32) {
-	columns, rows := spread(out.Rect.Dx(), m.Width), spread(out.Rect.Dy(), m.Height)
+	columns, rows := spread(out.Rect.Dx(), m.Width, m.Shift[1]), spread(out.Rect.Dy(), m.Height, m.Shift[0])
 	for y, r := range rows {
 		top, bottom := m.Evidence[r.a*m.Width:][:m.Width], m.Evidence[r.b*m.Width:][:m.Width]
 		line := out.Pix[y*out.Stride:]

@@ -28,6 +28,13 @@ type Field struct {
 	Offset        [2]float64
 }
 
+// Shift is how far the middle of what an output pixel sees lies off the pixel's
+// own place, as part of the picture's height and width, in output pixels: [y, x].
+func (f Field) Shift() [2]float64 {
+	step := float64(f.Stride) / float64(f.Scale)
+	return [2]float64{(f.Offset[0] - (step-1)/2) / step, (f.Offset[1] - (step-1)/2) / step}
+}
+
 // The sides of an input that takes any are computed with numbers that every
 // stride divides; they differ, so that exchanged sides are noticed.
 const (

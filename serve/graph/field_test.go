@@ -173,6 +173,9 @@ func TestOffsetIsTheMiddleOfWhatTheFirstPixelSees(t *testing.T) {
 		"two times, of both": {1.5, []*onnxpb.Node{op("Conv", "x w2", "t", "strides", []int64{2, 2}), op("MaxPool", "t", "y", "kernel_shape", []int64{2, 2}, "strides", []int64{2, 2}, "auto_pad", "VALID")}},
 	} {
 		f, err := net(t, 17, c.nodes...).ReceptiveField("y")
+		if shift := (c.offset - float64(f.Stride-1)/2) / float64(f.Stride); f.Shift() != [2]float64{shift, shift} {
+			t.Errorf("%s: shifted by %v, want %v", name, f.Shift(), shift)
+		}
 		if want := fmt.Sprint([2]float64{c.offset, c.offset}); err != nil || fmt.Sprint(f.Offset) != want {
 			t.Errorf("%s: %+v %v, want %s", name, f, err, want)
 		}

@@ -86,7 +86,10 @@ func (e *Explanation) heat(ctx context.Context, m *model.Model, picture *model.P
 			e.Method, e.Exact = CAM, true
 		}
 		h, w := int(scores.HeatmapShape[1]), int(scores.HeatmapShape[2])
-		return explain.CAM(scores.Heatmap[label*h*w:(label+1)*h*w], h, w), ctx.Err()
+		heat := explain.CAM(scores.Heatmap[label*h*w:(label+1)*h*w], h, w)
+		shift := m.Bundle().Manifest.Outputs.HeatmapShift
+		heat.Shift = [2]float64{shift.Down, shift.Right}
+		return heat, ctx.Err()
 	}
 	e.Method = Occlusion
 	heat, err := explain.Occlude(ctx, runner{m}, picture.Pixels, label, explain.Options{})

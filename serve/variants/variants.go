@@ -103,7 +103,7 @@ func (m Maker) load(ctx context.Context, kind, dir string, tolerance float64) (*
 	if kind != Optimised {
 		// The map is computed in less precision too: nothing is known of how
 		// exact it still is.
-		manifest.Outputs.HeatmapMethod, manifest.Outputs.HeatmapDifference = "", 0
+		manifest.Outputs.HeatmapMethod, manifest.Outputs.HeatmapDifference, manifest.Outputs.HeatmapShift = "", 0, bundle.Shift{}
 	}
 	manifest.Provenance.Frameworks = map[string]string{}
 	for _, from := range []map[string]string{m.Parent.Manifest.Provenance.Frameworks, m.Frameworks} {
