@@ -39,6 +39,9 @@ func (s *stub) Assign(ctx context.Context, name, digest string) (host.Status, er
 	if digest == away {
 		return s.status, fmt.Errorf("fetch model: %w: no answer", bundle.ErrUnavailable)
 	}
+	if digest == slow {
+		return s.status, fmt.Errorf("waiting for a free CPU: %w", context.DeadlineExceeded)
+	}
 	if name != "test" || digest != good {
 		return s.status, errors.New("its goldens differ")
 	}
@@ -61,6 +64,7 @@ var (
 	good = strings.Repeat("a", 64)
 	bad  = strings.Repeat("b", 64)
 	away = strings.Repeat("c", 64)
+	slow = strings.Repeat("d", 64)
 )
 
 func serve(t *testing.T, access admin.Access) string {
@@ -119,11 +123,13 @@ func TestAFailedLoadSaysWhyAndWhatIsServed(t *testing.T) {
 	}
 }
 
-func TestABundleThatCannotBeFetchedIsNotRefused(t *testing.T) {
+func TestABundleThatCannotBeFetchedOrLoadedInTimeIsNotRefused(t *testing.T) {
 	url := serve(t, admin.Access{Loopback: true}) + "/admin/v1/models/test"
-	code, body := do(t, "PUT", url, "", `{"digest":"`+away+`"}`)
-	if code != 503 || !strings.Contains(body, "no answer") || !strings.Contains(body, `"state":"failed"`) {
-		t.Errorf("%d %s", code, body)
+	for digest, reason := range map[string]string{away: "no answer", slow: "deadline exceeded"} {
+		code, body := do(t, "PUT", url, "", `{"digest":"`+digest+`"}`)
+		if code != 503 || !strings.Contains(body, reason) || !strings.Contains(body, `"state":"failed"`) {
+			t.Errorf("%d %s", code, body)
+		}
 	}
 }
 

@@ -69,16 +69,12 @@ func (h *Host) rehearse(ctx context.Context, next *model.Model, before int) (*re
 	return &report, errors.Join(err, residentErr)
 }
 
-// retire closes a model in the background, after its last request. Done is
-// closed when that is over.
-func (h *Host) retire(m *model.Model) (done <-chan struct{}) {
-	over := make(chan struct{})
+// retire closes a model in the background, after its last request.
+func (h *Host) retire(m *model.Model) {
 	if m == nil {
-		close(over)
-		return over
+		return
 	}
 	h.retiring.Go(func() {
-		defer close(over)
 		late := time.AfterFunc(h.options.Drain, func() {
 			h.log.Warn("requests still hold a model that answers no more; its memory comes back when they end",
 				"model", h.name, "digest", m.Digest(), "since", h.options.Drain)
@@ -90,7 +86,6 @@ func (h *Host) retire(m *model.Model) (done <-chan struct{}) {
 		}
 		h.log.Info("unloaded", "model", h.name, "digest", m.Digest())
 	})
-	return over
 }
 
 // Unload takes the model out of service, for restarts too, waits until the
@@ -126,12 +121,19 @@ func (h *Host) Unload(ctx context.Context) (Status, error) {
 	return h.Status(), nil
 }
 
+// drain waits until the last model and those that were swapped out before it
+// are gone. It wants the turn: nothing is retired meanwhile.
 func (h *Host) drain(ctx context.Context, last *model.Model) error {
 	ctx, cancel := context.WithTimeout(ctx, h.options.Drain)
 	defer cancel()
-	done := h.retire(last)
+	h.retire(last)
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		h.retiring.Wait()
+	}()
 	select {
-	case <-done:
+	case <-gone:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("model %s: requests that it took still go on: its memory comes back when they end (%w)", h.name, ctx.Err())

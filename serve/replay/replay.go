@@ -86,7 +86,8 @@ func Run(ctx context.Context, candidate, incumbent Runner, inputs []Input, term 
 	r.P50, r.P95, r.Before50, r.Before95 = quantile(now, 0.5), quantile(now, 0.95), quantile(before, 0.5), quantile(before, 0.95)
 	r.Max, r.Mean = sum.max, sum.mean()
 	if r.Errors > 0 {
-		return r, fmt.Errorf("%w: %d of %d; the first: %w (where its inputs changed on purpose, unload the served model first)",
+		// Not wrapped: the end of a run that was cut off is not the load's own.
+		return r, fmt.Errorf("%w: %d of %d; the first: %v (where its inputs changed on purpose, unload the served model first)",
 			ErrRefused, r.Errors, r.Replayed, first)
 	}
 	return r, nil
