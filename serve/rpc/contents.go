@@ -3,6 +3,7 @@ package rpc
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"unsafe"
 
 	"github.com/penstock-ml/penstock/internal/oip"
@@ -31,10 +32,8 @@ func (c *call) pack(datatype oip.Datatype, from *inferencepb.InferTensorContents
 	}
 	for _, l := range lengths {
 		want := 0
-		for _, d := range l.datatypes {
-			if d == datatype {
-				want = n
-			}
+		if slices.Contains(l.datatypes, datatype) {
+			want = n
 		}
 		if l.n != want {
 			return nil, fmt.Errorf("%s has %d elements, want %d for the datatype %s and the shape", l.field, l.n, want, datatype)

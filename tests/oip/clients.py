@@ -65,7 +65,7 @@ class Way:
         raise AssertionError(f"was answered: {answer}")
 
 
-HTTP = {"bad": "400", "unknown": "404", "none": "503"}
+HTTP = {"bad": "400", "format": "415", "unknown": "404", "none": "503"}
 GRPC = {"bad": "StatusCode.INVALID_ARGUMENT", "unknown": "StatusCode.NOT_FOUND", "none": "StatusCode.UNAVAILABLE"}
 
 
@@ -287,6 +287,10 @@ def http_half_precision_has_no_json(way, address, folder):
         way.refused("bad", "binary_data", lambda: way.client.infer("types", inputs, outputs=[output]))
 
 
+def http_compressed_bodies_are_refused(way, address):
+    way.refused("format", "gzip", lambda: way.roots(request_compression_algorithm="gzip"))
+
+
 def http_unknown_addresses(way, address):
     body = b'{"inputs":[{"name":"x","shape":[2],"datatype":"FP32","data":[4,9]}]}'
     for path, want in [("/v2/models/nobody/infer", 404), ("/v2/models/roots/versions/7/infer", 404), ("/v2/nothing", 404), ("/v2/health/live", 405)]:
@@ -338,7 +342,7 @@ def grpc_compression(way, address):
 
 
 ONLY = {
-    "http": [http_json_in_and_out, http_json_in_bytes_out, http_exact_answer, http_nested_data, http_exact_errors, http_half_precision_has_no_json, http_unknown_addresses],
+    "http": [http_json_in_and_out, http_json_in_bytes_out, http_exact_answer, http_nested_data, http_exact_errors, http_half_precision_has_no_json, http_compressed_bodies_are_refused, http_unknown_addresses],
     "grpc": [grpc_typed_contents_are_answered_typed, grpc_raw_contents_are_answered_raw, grpc_refusals, grpc_compression],
 }
 
