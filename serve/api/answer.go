@@ -46,6 +46,7 @@ type exchange struct {
 	came  time.Time // when its headers had come
 	id    string
 	trace trace
+	open  *service.Call // of a request that nobody has counted yet
 }
 
 type exchangeKey struct{}
@@ -92,10 +93,14 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 				return
 			}
 			s.o.Log.Error("an answer broke", "request", x.id, "trace", x.trace.id, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			err := service.Bad(service.Internal, "the server broke on this request")
+			if x.open != nil {
+				err = s.service.Reject(*x.open, err)
+			}
 			if w.wrote {
 				panic(http.ErrAbortHandler) // half an answer must not look like a whole one
 			}
-			reply(w, http.StatusInternalServerError, oip.Error{Error: "the server broke on this request"})
+			fail(w, err)
 		}()
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
 	})

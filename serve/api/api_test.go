@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"log/slog"
 	"mime/multipart"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/penstock-ml/penstock/internal/imaging"
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/serve/api"
+	"github.com/penstock-ml/penstock/serve/buffers"
 )
 
 const predictPath = "/v1/models/test/predict"
@@ -190,4 +193,22 @@ func TestPublicSideHasNoAdminAndNoMetrics(t *testing.T) {
 			t.Errorf("%s: %d", path, a.status)
 		}
 	}
+}
+
+// What they hold is tested in serve/page; that they are as openapi.json says,
+// here.
+func TestThePageAndTheDocumentAreAnswered(t *testing.T) {
+	w := serve(t, bundletest.Mean)
+	for _, path := range []string{"/", "/page.css", "/page.js", "/icon.svg", "/openapi.json", "/v1/models"} {
+		if a := w.do("GET", path, "", nil); a.status != 200 {
+			t.Errorf("%s: %d", path, a.status)
+		}
+	}
+	without := httptest.NewServer(api.New(api.Options{Service: w.core, Log: slog.New(slog.DiscardHandler), Buffers: buffers.New()}).Handler())
+	defer without.Close()
+	w.url = without.URL
+	if a := w.do("GET", "/page.js", "", nil); a.status != 404 {
+		t.Errorf("switched off: %d", a.status)
+	}
+	w.do("GET", "/openapi.json", "", nil)
 }

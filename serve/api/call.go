@@ -36,6 +36,7 @@ func callOf(r *http.Request) (service.Call, error) {
 // room for it.
 func (s *Server) admit(r *http.Request, limit int64) (c service.Call, leave func(), err error) {
 	c, err = callOf(r)
+	exchangeOf(r).open = &c
 	if err == nil {
 		err = s.service.Has(c.Model)
 	}
@@ -54,6 +55,7 @@ func (s *Server) admit(r *http.Request, limit int64) (c service.Call, leave func
 
 // reject counts and answers a request that did not come as far as the
 // service.
-func (s *Server) reject(w http.ResponseWriter, c service.Call, err error) {
+func (s *Server) reject(w http.ResponseWriter, r *http.Request, c service.Call, err error) {
+	exchangeOf(r).open = nil
 	fail(w, s.service.Reject(c, readProblem(err)))
 }

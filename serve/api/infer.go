@@ -16,7 +16,7 @@ const headerLengthHeader = "Inference-Header-Content-Length"
 func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
 	c, leave, err := s.admit(r, s.tensors.Bytes)
 	if err != nil {
-		s.reject(w, c, err)
+		s.reject(w, r, c, err)
 		return
 	}
 	defer leave()
@@ -25,13 +25,14 @@ func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
 	request, err := s.read(r, &loan)
 	c.Began = time.Now()
 	if err != nil {
-		s.reject(w, c, err)
+		s.reject(w, r, c, err)
 		return
 	}
 	var wanted []string
 	for _, o := range request.Outputs {
 		wanted = append(wanted, o.Name)
 	}
+	exchangeOf(r).open = nil // the service counts it
 	i, err := s.service.Infer(r.Context(), service.InferRequest{Call: c, Inputs: request.Inputs, Outputs: wanted})
 	if err != nil {
 		fail(w, err)

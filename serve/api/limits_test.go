@@ -133,6 +133,30 @@ func atWork(t *testing.T, queue *admission.Queue) {
 	}
 }
 
+// breaks is a Fetcher with a fault.
+type breaks struct{}
+
+func (breaks) Get(context.Context, string) ([]byte, error) { panic("a fault of the program") }
+
+func TestAPanicStaysInItsRequestAndIsCountedOnce(t *testing.T) {
+	w := serveModels(t, options{fetcher: breaks{}}, bundletest.New(t, bundletest.Mean))
+	for range 2 {
+		a := w.do("POST", predictPath, "application/json", []byte(`{"url": "https://pacs.example/1"}`))
+		if a.status != 500 || strings.Contains(string(a.body), "fault") {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+		if got := w.counts.take(); got != w.digest[:8]+" server_error" {
+			t.Errorf("counted %s", got)
+		}
+	}
+	if log := w.logged.String(); !strings.Contains(log, "a fault of the program") || !strings.Contains(log, "stack=") {
+		t.Errorf("log: %s", log)
+	}
+	if a := w.do("POST", predictPath, "image/png", bright(t)); a.status != 200 {
+		t.Errorf("afterwards: %d %s", a.status, a.body)
+	}
+}
+
 // Bad requests of every kind, and good ones meanwhile: none of these fails.
 func TestBadRequestsDoNotHarmOthers(t *testing.T) {
 	w := serveModels(t, options{queue: admission.New(admission.Options{Name: "test", Turns: 3, Depth: 64})}, bundletest.New(t, bundletest.Mean))

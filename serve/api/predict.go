@@ -63,13 +63,13 @@ type Explanation struct {
 func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 	c, leave, err := s.admit(r, s.picture.Bytes+formOverhead)
 	if err != nil {
-		s.reject(w, c, err)
+		s.reject(w, r, c, err)
 		return
 	}
 	defer leave()
 	explain, err := explainAsked(r.URL.RawQuery)
 	if err != nil {
-		s.reject(w, c, err)
+		s.reject(w, r, c, err)
 		return
 	}
 	loan := loan{pool: s.o.Buffers}
@@ -77,9 +77,10 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 	picture, err := s.pictureOf(w, r, &loan)
 	c.Began = time.Now()
 	if err != nil {
-		s.reject(w, c, err)
+		s.reject(w, r, c, err)
 		return
 	}
+	exchangeOf(r).open = nil // the service counts it
 	p, err := s.service.Predict(r.Context(), service.PredictRequest{Call: c, Picture: picture, Explain: explain})
 	if err != nil {
 		fail(w, err)

