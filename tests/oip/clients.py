@@ -288,7 +288,7 @@ def http_half_precision_has_no_json(way, address, folder):
 
 
 def http_compressed_bodies_are_refused(way, address):
-    way.refused("format", "gzip", lambda: way.roots(request_compression_algorithm="gzip"))
+    way.refused("format", "is compressed", lambda: way.roots(request_compression_algorithm="gzip"))
 
 
 def http_unknown_addresses(way, address):
