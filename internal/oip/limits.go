@@ -11,6 +11,13 @@ import (
 // error: an Alloc over a pool keeps a list. Nil stands for make.
 type Alloc func(n int) []byte
 
+func (a Alloc) orMake() Alloc {
+	if a == nil {
+		return func(n int) []byte { return make([]byte, n) }
+	}
+	return a
+}
+
 // Limits bound what a sender can make the server do.
 type Limits struct {
 	Bytes    int64 // of a body

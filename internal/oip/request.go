@@ -58,6 +58,23 @@ func ReadRequest(body io.Reader, contentLength int64, headerLength int, l Limits
 	return Request{d.id, d.parameters, d.tensors, d.requested, d.binary}, err
 }
 
+// ReadText reads the whole body of a request in JSON, and ParseRequest makes the
+// request of it: ReadRequest in two steps, for a server that may refuse a
+// request before it spends anything on its contents.
+func ReadText(body io.Reader, contentLength int64, l Limits, alloc Alloc) ([]byte, error) {
+	if contentLength > l.Bytes {
+		return nil, tooLarge(l.Bytes)
+	}
+	return readAll(body, contentLength, l.Bytes, alloc.orMake())
+}
+
+// ParseRequest is the second step. See ReadText.
+func ParseRequest(text []byte, l Limits, alloc Alloc) (Request, error) {
+	d := &decoder{limits: l, alloc: alloc.orMake(), left: l.Elements, behind: -1}
+	err := d.parse(text, d.request)
+	return Request{d.id, d.parameters, d.tensors, d.requested, d.binary}, err
+}
+
 // ReadResponse reads the answer to an inference request as ReadRequest reads a
 // request. Dimensions of 0 are allowed.
 func ReadResponse(body io.Reader, contentLength int64, headerLength int, l Limits, alloc Alloc) (Response, error) {
@@ -85,36 +102,41 @@ type decoder struct {
 }
 
 func (d *decoder) read(body io.Reader, contentLength int64, headerLength int, object func() error) error {
-	if d.alloc == nil {
-		d.alloc = func(n int) []byte { return make([]byte, n) }
+	d.alloc = d.alloc.orMake()
+	if headerLength < 0 {
+		text, err := ReadText(body, contentLength, d.limits, d.alloc)
+		if err != nil {
+			return err
+		}
+		d.behind = -1
+		return d.parse(text, object)
 	}
 	if contentLength > d.limits.Bytes {
 		return tooLarge(d.limits.Bytes)
 	}
-	var err error
-	if headerLength < 0 {
-		d.behind = -1
-		d.text, err = readAll(body, contentLength, d.limits.Bytes, d.alloc)
-	} else {
-		d.text, err = d.header(body, contentLength, headerLength)
-	}
+	text, err := d.header(body, contentLength, headerLength)
 	if err != nil {
 		return err
 	}
-	d.depth = d.limits.Depth
+	if err := d.parse(text, object); err != nil {
+		return err
+	}
+	if contentLength >= 0 && d.behind > 0 {
+		return bad("the tensors' binary_data_size leave %d bytes of the body over: the sizes disagree", d.behind)
+	}
+	return d.readTensors(body)
+}
+
+// parse reads one object and wants nothing behind it.
+func (d *decoder) parse(text []byte, object func() error) error {
+	d.text, d.depth = text, d.limits.Depth
 	if err := object(); err != nil {
 		return err
 	}
 	if d.peek(); d.at != len(d.text) {
 		return d.fail("the JSON goes on after its object: %s", d.here())
 	}
-	if headerLength < 0 {
-		return nil
-	}
-	if contentLength >= 0 && d.behind > 0 {
-		return bad("the tensors' binary_data_size leave %d bytes of the body over: the sizes disagree", d.behind)
-	}
-	return d.readTensors(body)
+	return nil
 }
 
 // header reads the JSON in front of binary tensors.
@@ -163,12 +185,17 @@ func (d *decoder) request() error {
 	err := d.object("the request", func(key string) (err error) {
 		switch key {
 		case "id":
-			d.id, err = d.string("id")
+			if !d.word("null") {
+				d.id, err = d.string("id")
+			}
 		case "parameters":
 			d.parameters, err = d.values("parameters")
 		case "inputs":
 			err = d.array("inputs", d.limits.Tensors, d.tensor)
 		case "outputs":
+			if d.word("null") {
+				return nil
+			}
 			err = d.array("outputs", d.limits.Tensors, func() error {
 				binary, err := d.output()
 				asked = append(asked, binary)

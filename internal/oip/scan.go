@@ -233,11 +233,17 @@ func (s *scanner) skip(what string) error {
 }
 
 // values reads an object whose values are strings, numbers (int64, uint64
-// or float64, the first that holds it) and booleans.
+// or float64, the first that holds it) and booleans. Clients that write all
+// their fields write null for what they leave out: it counts as left out.
 func (s *scanner) values(what string) (map[string]any, error) {
 	values := map[string]any{}
+	if s.word("null") {
+		return values, nil
+	}
 	err := s.object(what, func(key string) (err error) {
-		values[key], err = s.scalar(fmt.Sprintf("%s: %q", what, key))
+		if !s.word("null") {
+			values[key], err = s.scalar(fmt.Sprintf("%s: %q", what, key))
+		}
 		return err
 	})
 	return values, err
