@@ -22,18 +22,14 @@ func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
 	defer leave()
 	loan := loan{pool: s.o.Buffers}
 	defer loan.end()
-	request, err := s.read(r, &loan)
+	request, parse, err := s.read(r, &loan)
 	c.Began = time.Now()
 	if err != nil {
 		s.reject(w, r, c, err)
 		return
 	}
-	var wanted []string
-	for _, o := range request.Outputs {
-		wanted = append(wanted, o.Name)
-	}
 	exchangeOf(r).open = nil // the service counts it
-	i, err := s.service.Infer(r.Context(), service.InferRequest{Call: c, Inputs: request.Inputs, Outputs: wanted})
+	i, err := s.service.Infer(r.Context(), service.InferRequest{Call: c, Inputs: request.Inputs, Outputs: wanted(request), Parse: parse})
 	if err != nil {
 		fail(w, err)
 		return
@@ -41,7 +37,7 @@ func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
 	defer i.Release()
 	w.Header().Set(DigestHeader, i.Digest)
 	began := time.Now()
-	body, err := oip.EncodeResponse(oip.Response{ID: request.ID, Model: i.Model, Version: i.Digest, Outputs: i.Outputs}, request, loan.get)
+	body, err := oip.EncodeResponse(oip.Response{ID: request.ID, Model: i.Model, Version: i.Digest, Outputs: i.Outputs}, *request, loan.get)
 	if err != nil {
 		if errors.Is(err, oip.ErrNotJSON) {
 			err = service.Bad(service.BadInput, "%v", err)
@@ -62,15 +58,30 @@ func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
 	_, _ = body.WriteTo(w)
 }
 
-// read reads the body: JSON, or JSON and the bytes of tensors.
-func (s *Server) read(r *http.Request, l *loan) (oip.Request, error) {
-	header := -1
-	if text := r.Header.Get(headerLengthHeader); text != "" {
-		n, err := strconv.Atoi(text)
+// read reads the body: JSON, which is parsed later, into request, or JSON and
+// the bytes of tensors, where that is hardly any work.
+func (s *Server) read(r *http.Request, l *loan) (request *oip.Request, parse func() ([]oip.Tensor, []string, error), err error) {
+	request = &oip.Request{}
+	if told := r.Header.Get(headerLengthHeader); told != "" {
+		n, err := strconv.Atoi(told)
 		if err != nil || n < 0 {
-			return oip.Request{}, service.Bad(service.BadInput, "%s: want a whole number of bytes", headerLengthHeader)
+			return request, nil, service.Bad(service.BadInput, "%s: want a whole number of bytes", headerLengthHeader)
 		}
-		header = n
+		*request, err = oip.ReadRequest(r.Body, r.ContentLength, n, s.tensors, l.get)
+		return request, nil, err
 	}
-	return oip.ReadRequest(r.Body, r.ContentLength, header, s.tensors, l.get)
+	text, err := oip.ReadText(r.Body, r.ContentLength, s.tensors, l.get)
+	return request, func() ([]oip.Tensor, []string, error) {
+		var err error
+		*request, err = oip.ParseRequest(text, s.tensors, l.get)
+		return request.Inputs, wanted(request), err
+	}, err
+}
+
+// wanted are the outputs that a request names; nil: all.
+func wanted(r *oip.Request) (names []string) {
+	for _, o := range r.Outputs {
+		names = append(names, o.Name)
+	}
+	return names
 }

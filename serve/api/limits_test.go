@@ -81,6 +81,10 @@ func TestWhatWouldBeLateIsRefusedAtOnce(t *testing.T) {
 	if got := w.counts.take(); got != w.digest[:8]+" refused" {
 		t.Errorf("counted %s", got)
 	}
+	// Nothing is spent on the contents of what is refused.
+	if a := w.do("POST", "/v2/models/test/infer", "application/json", []byte("no JSON")); a.status != http.StatusTooManyRequests {
+		t.Errorf("tensors: %d %s", a.status, a.body)
+	}
 	busy.Wait()
 	if a := w.do("POST", predictPath, "image/png", bright(t)); a.status != 200 {
 		t.Errorf("afterwards: %d %s", a.status, a.body)

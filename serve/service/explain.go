@@ -120,7 +120,7 @@ func (e *Explanation) heat(ctx context.Context, m *model.Model, picture *model.P
 }
 
 func (e *Explanation) overlay(picture *model.Picture, heat explain.Map) (err error) {
-	if heat.Peak() == 0 && e.Note == "" {
+	if heat.Faint() && e.Note == "" {
 		e.Note = "no region of the picture speaks for the finding by itself"
 	}
 	if e.PNG, err = explain.Overlay(picture.Image, heat); err != nil {

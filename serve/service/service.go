@@ -15,6 +15,7 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -64,9 +65,10 @@ type Options struct {
 	ExplainTerm time.Duration
 }
 
-// explainers is how many explanations are made at a time. They stand outside of
-// the queue: what a heat map costs must not make predictions wait.
-const explainers = 2
+// explainers is how many requests are explained at a time: on half of the CPUs,
+// at least one. They stand outside of the queue, and what a heat map costs must
+// not make predictions wait.
+func explainers() int { return max(1, runtime.GOMAXPROCS(0)/2) }
 
 // Service is safe for concurrent use.
 type Service struct {
@@ -80,7 +82,7 @@ func New(o Options) *Service {
 	if o.ExplainTerm == 0 {
 		o.ExplainTerm = 10 * time.Second
 	}
-	return &Service{o: o, explaining: make(chan struct{}, explainers)}
+	return &Service{o: o, explaining: make(chan struct{}, explainers())}
 }
 
 // Version is the program's.
@@ -118,6 +120,10 @@ type InferRequest struct {
 	Call
 	Inputs  []oip.Tensor // in any order; they are not kept beyond the call
 	Outputs []string     // nil: all
+	// Parse makes both of what was sent, where that is work: it is done when
+	// the request has its turn, so that nothing is spent on one that is refused.
+	// nil: they are there.
+	Parse func() (inputs []oip.Tensor, outputs []string, err error)
 }
 
 // Predict answers a picture. The caller writes the answer and then calls
@@ -153,6 +159,9 @@ func (s *Service) Infer(ctx context.Context, r InferRequest) (i *Inference, err 
 	if err != nil {
 		return nil, err
 	}
+	if err := w.parse(&r); err != nil {
+		return nil, err
+	}
 	result, err := m.Infer(ctx, r.Inputs, r.Outputs)
 	w.leave(err == nil)
 	if err != nil {
@@ -164,6 +173,16 @@ func (s *Service) Infer(ctx context.Context, r InferRequest) (i *Inference, err 
 		w.served.Replay.AddTensors(r.Inputs, r.Outputs)
 	}
 	return &Inference{Account: w.account(result.Release), Outputs: result.Outputs}, nil
+}
+
+func (w *work) parse(r *InferRequest) (err error) {
+	if r.Parse == nil {
+		return nil
+	}
+	began := time.Now()
+	r.Inputs, r.Outputs, err = r.Parse()
+	w.phases.Decode = time.Since(began)
+	return err
 }
 
 // Reject counts a request that could not even be read, and gives its *Problem.
