@@ -16,6 +16,7 @@ import (
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/verdict"
 	"github.com/penstock-ml/penstock/internal/workspace"
+	"github.com/penstock-ml/penstock/serve/graph"
 	"github.com/penstock-ml/penstock/serve/model"
 )
 
@@ -100,7 +101,7 @@ func runInspect(ctx context.Context, env *action.Env, o inspectOptions) (r verdi
 			r.Outputs[line.name] = line.text
 		}
 	}
-	if !env.Common.JSON {
+	if !env.Common.JSON && len(b.Manifest.Labels) > 0 {
 		err = table(env.Stdout, m)
 	}
 	return r, err
@@ -126,9 +127,12 @@ type line struct{ name, text string }
 func describe(m *model.Model) []line {
 	manifest := m.Bundle().Manifest
 	in, from := manifest.Input, manifest.Provenance
-	outputs := make([]string, 0, len(m.Outputs()))
-	for _, o := range m.Outputs() {
-		outputs = append(outputs, fmt.Sprintf("%s %v", o.Name, o.Shape))
+	input, pipeline := declared(m.Inputs()), ""
+	if manifest.Task != bundle.TaskTensor {
+		input += fmt.Sprintf(", x*%v, minus %v, over %v", in.Scale, in.Mean, in.Std)
+	}
+	if manifest.Task == bundle.TaskMultilabel {
+		pipeline = m.Spec().Pipeline()
 	}
 	frameworks := make([]string, 0, len(from.Frameworks))
 	for _, name := range slices.Sorted(maps.Keys(from.Frameworks)) {
@@ -141,9 +145,10 @@ func describe(m *model.Model) []line {
 	return []line{
 		{"name", manifest.Name},
 		{"task", manifest.Task},
-		{"pipeline", m.Spec().Pipeline()},
-		{"input", fmt.Sprintf("%s %v, x*%v, minus %v, over %v", in.Name, m.Inputs()[0].Shape, in.Scale, in.Mean, in.Std)},
-		{"outputs", strings.Join(outputs, ", ")},
+		{"pipeline", pipeline},
+		{"input", input},
+		{"receptive_field", receptiveField(m)},
+		{"outputs", declared(m.Outputs())},
 		{"activation", manifest.Outputs.Activation},
 		{"heatmap", manifest.Outputs.Heatmap},
 		{"heatmap_method", manifest.Outputs.HeatmapMethod},
@@ -159,6 +164,36 @@ func describe(m *model.Model) []line {
 		{"frameworks", strings.Join(frameworks, ", ")},
 		{"parent", from.Parent},
 	}
+}
+
+// declared lists tensors with their shapes.
+func declared(all []model.Declared) string {
+	texts := make([]string, len(all))
+	for i, d := range all {
+		texts[i] = fmt.Sprintf("%s %v", d.Name, d.Shape)
+	}
+	return strings.Join(texts, ", ")
+}
+
+// receptiveField says whether a super-resolution's pictures can be cut into
+// tiles; nothing for other tasks.
+func receptiveField(m *model.Model) string {
+	b := m.Bundle()
+	if b.Manifest.Task != bundle.TaskSuperResolution {
+		return ""
+	}
+	g, err := graph.Read(b.Path(bundle.ModelFile))
+	if err != nil {
+		return err.Error()
+	}
+	f, err := g.ReceptiveField(b.Manifest.Outputs.Image)
+	switch {
+	case err != nil:
+		return err.Error()
+	case !f.Local:
+		return "whole pictures only: " + f.Why
+	}
+	return fmt.Sprintf("tiles that overlap by %d pixels, at multiples of %d", f.Overlap, f.Align)
 }
 
 // table shows the labels; the other facts stand in the result's own text.

@@ -96,7 +96,7 @@ func net(t *testing.T, opset int64, nodes ...*onnxpb.Node) *graph.Graph {
 		IrVersion: proto.Int64(8), OpsetImport: []*onnxpb.OperatorSet{{Version: &opset}},
 		Graph: &onnxpb.Graph{
 			Node: nodes, Input: []*onnxpb.ValueInfo{info("x")}, Output: []*onnxpb.ValueInfo{info("y")},
-			Initializer: []*onnxpb.Tensor{weights("w3", 2, 2, 3, 3), weights("w2", 2, 2, 2, 2), weights("row", 1, 1, 1, 64), weights("bias", 2, 1, 1), weights("square", 64, 64), scales},
+			Initializer: []*onnxpb.Tensor{weights("w3", 2, 2, 3, 3), weights("w2", 2, 2, 2, 2), weights("row", 1, 1, 1, 64), weights("bias", 2, 1, 1), weights("square", 64, 64), weights("scale"), scales},
 		},
 	}
 	data, err := proto.Marshal(m)
@@ -160,6 +160,28 @@ func TestWhatSeesTheWholePictureIsNotLocal(t *testing.T) {
 	}
 	if _, err := net(t, 17, op("Relu", "x", "y")).ReceptiveField("z"); err == nil {
 		t.Error("a tensor that is not there has a receptive field")
+	}
+}
+
+// What quantisation and ONNX Runtime's optimiser make of networks.
+func TestDerivedGraphsHaveTheirParentsField(t *testing.T) {
+	fused := op("FusedConv", "x w3", "t", "pads", []int64{1, 1, 1, 1})
+	fused.Domain = proto.String("com.microsoft")
+	fused.Input = append(fused.Input, "", "x") // added before the activation
+	blocked := op("Conv", "x w3", "t", "pads", []int64{1, 1, 1, 1})
+	blocked.Domain = proto.String("com.microsoft.nchwc")
+	for name, nodes := range map[string][]*onnxpb.Node{
+		"int8": {
+			op("QuantizeLinear", "x scale", "q"), op("DequantizeLinear", "q scale", "d"), op("DequantizeLinear", "w3 scale", "w"),
+			op("Conv", "d w", "t", "pads", []int64{1, 1, 1, 1}), op("Mul", "t scale", "y"),
+		},
+		"fused":   {fused, op("Relu", "t", "y")},
+		"blocked": {blocked, op("Relu", "t", "y")},
+	} {
+		f, err := net(t, 17, nodes...).ReceptiveField("y")
+		if err != nil || !f.Local || f.Overlap != 1 || f.Align != 1 || f.Scale != 1 || f.Stride != 1 {
+			t.Errorf("%s: %+v %v", name, f, err)
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ type rule func(t *tracer, n *onnxpb.Node, in []*view) (*view, error)
 
 // rules are the operators that are known to be local, at least sometimes.
 var rules = map[string]rule{
-	"Conv": conv, "FusedConv": conv, "ConvTranspose": convTranspose,
+	"Conv": conv, "ConvTranspose": convTranspose,
 	"MaxPool": pool, "AveragePool": pool, "LpPool": pool,
 	"Resize": resize, "Upsample": resize,
 	"DepthToSpace": depthToSpace, "SpaceToDepth": spaceToDepth,
@@ -23,6 +23,13 @@ var rules = map[string]rule{
 	"ReduceMean": reduce, "ReduceSum": reduce, "ReduceMax": reduce, "ReduceMin": reduce, "ReduceL2": reduce, "ReduceProd": reduce,
 	"BatchNormalization": normalise, "QuantizeLinear": quantise, "DequantizeLinear": quantise, "Split": split,
 	"LRN": same, "Identity": same, "Dropout": same, "Cast": same,
+}
+
+// foreign are the operators that ONNX Runtime writes into a graph that it has
+// optimised, by domain.
+var foreign = map[string]map[string]rule{
+	"com.microsoft":       {"FusedConv": conv},
+	"com.microsoft.nchwc": {"Conv": conv, "MaxPool": pool, "AveragePool": pool, "ReorderInput": same, "ReorderOutput": same},
 }
 
 // pointwise operators take their inputs place by place.
@@ -82,9 +89,11 @@ func (t *tracer) node(n *onnxpb.Node) error {
 
 func ruleOf(n *onnxpb.Node) (rule, error) {
 	op := n.GetOpType()
-	known := standard(n.GetDomain()) || n.GetDomain() == "com.microsoft" && op == "FusedConv"
 	switch {
-	case !known:
+	case !standard(n.GetDomain()):
+		if r := foreign[n.GetDomain()][op]; r != nil {
+			return first(r), nil
+		}
 		return nil, fmt.Errorf("%s of %s is not known to be local", where(n), n.GetDomain())
 	case slices.Contains(pointwise, op):
 		return joined, nil
@@ -99,14 +108,19 @@ func ruleOf(n *onnxpb.Node) (rule, error) {
 // first wants the node's first input to have a view.
 func first(r rule) rule {
 	return func(t *tracer, n *onnxpb.Node, in []*view) (*view, error) {
-		_, taken := t.apart[n.GetInput()[0]]
-		if in[0] == nil && !taken {
+		a, taken := t.apart[n.GetInput()[0]]
+		switch op := n.GetOpType(); {
+		case in[0] == nil && !taken:
 			return nil, fmt.Errorf("the first input of %s does not depend on places of the picture", where(n))
+		case !taken || op == "Reshape" || op == "Transpose":
+			return r(t, n, in)
+		case op == "QuantizeLinear" || op == "DequantizeLinear": // one scale for all
+			if t.scalar(input(n, 1)) {
+				t.apart[n.GetOutput()[0]] = a
+				return nil, nil
+			}
 		}
-		if taken && n.GetOpType() != "Reshape" && n.GetOpType() != "Transpose" {
-			return nil, fmt.Errorf("%s takes a tensor whose places were rearranged", where(n))
-		}
-		return r(t, n, in)
+		return nil, fmt.Errorf("%s takes a tensor whose places were rearranged", where(n))
 	}
 }
 
@@ -140,7 +154,7 @@ func joined(t *tracer, n *onnxpb.Node, in []*view) (v *view, err error) {
 
 // uniform wants a constant that is the same for all rows and columns.
 func (t *tracer) uniform(n *onnxpb.Node, name string) error {
-	c := t.g.constants[name]
+	c := t.constant(name)
 	if c == nil {
 		return fmt.Errorf("%s takes %q, which is computed and is not known to be the same at all places", where(n), name)
 	}
@@ -226,10 +240,25 @@ func quantise(t *tracer, n *onnxpb.Node, in []*view) (*view, error) {
 		axis = a.GetI()
 	}
 	scale := t.g.constants[input(n, 1)]
-	if scale == nil || len(scale.GetDims()) > 1 || len(scale.GetDims()) == 1 && scale.GetDims()[0] != 1 && axis != 1 && axis != -3 {
+	if !t.scalar(input(n, 1)) && (len(scale.GetDims()) != 1 || axis != 1 && axis != -3) {
 		return nil, fmt.Errorf("%s has a scale that is not known to be the same at all places", where(n))
 	}
 	return in[0], onlyFirst(n, in)
+}
+
+// scalar tells whether a tensor is a constant of one value.
+func (t *tracer) scalar(name string) bool {
+	c := t.g.constants[name]
+	return c != nil && !slices.ContainsFunc(c.GetDims(), func(d int64) bool { return d != 1 })
+}
+
+// constant finds weights, also where they are kept quantised; their shape is
+// that of what comes out.
+func (t *tracer) constant(name string) *onnxpb.Tensor {
+	if n := t.g.made[name]; n != nil && n.GetOpType() == "DequantizeLinear" && standard(n.GetDomain()) {
+		name = input(n, 0)
+	}
+	return t.g.constants[name]
 }
 
 func split(_ *tracer, n *onnxpb.Node, in []*view) (*view, error) {

@@ -67,7 +67,7 @@ func (w *window) auto(n *onnxpb.Node) error {
 
 // kernelOf is the height and width of a convolution's weights.
 func (t *tracer) kernelOf(n *onnxpb.Node) []int64 {
-	if shape := t.g.constants[input(n, 1)].GetDims(); len(shape) == 4 {
+	if shape := t.constant(input(n, 1)).GetDims(); len(shape) == 4 {
 		return shape[2:]
 	}
 	return nil

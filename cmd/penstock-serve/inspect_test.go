@@ -165,3 +165,25 @@ func TestAMapThatIsNotExactIsRefused(t *testing.T) {
 		t.Errorf("left behind: %v %v", left, err)
 	}
 }
+
+func TestInspectShowsEveryTask(t *testing.T) {
+	for name, c := range map[string]struct {
+		bundle string
+		texts  []string
+	}{
+		"tensor":           {bundletest.NewTensor(t), []string{"task: tensor", "input: "}},
+		"super-resolution": {bundletest.NewSuperResolution(t, "rgb"), []string{"task: super-resolution", "receptive_field: tiles that overlap by 1 pixels, at multiples of 1"}},
+		"multilabel":       {bundletest.New(t, bundletest.Mean), []string{"task: multilabel", "Nodule    0.6000"}},
+	} {
+		code, said := inspect(t, "--bundle", c.bundle)
+		for _, text := range c.texts {
+			if code != 0 || !strings.Contains(said, text) {
+				t.Errorf("%s: exit code %d, no %q in\n%s", name, code, text, said)
+			}
+		}
+	}
+	code, said := inspect(t, "--bundle", bundletest.NewTensor(t), "--add-cam", "--out", filepath.Join(t.TempDir(), "out"))
+	if code != 1 || !strings.Contains(said, "for the task tensor") {
+		t.Errorf("a map for tensors: exit code %d, %s", code, said)
+	}
+}
