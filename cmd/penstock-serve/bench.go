@@ -87,7 +87,7 @@ func (o *benchOptions) check() error {
 			return fmt.Errorf("--callers %d: want 1 to 1024", n)
 		}
 	}
-	for _, r := range o.asked() {
+	for _, r := range o.routes.Value() {
 		if !knownRoute(r) {
 			return fmt.Errorf("--route %q: known are %s", r, strings.Join(routeNames, ", "))
 		}

@@ -33,10 +33,11 @@ func knownRoute(name string) bool { return slices.Contains(routeNames, name) }
 
 // asked are the routes to measure: those of the flag, or all.
 func (o *benchOptions) asked() []string {
-	if given := o.routes.Value(); len(given) > 0 {
-		return given
+	given := o.routes.Value()
+	if len(given) == 0 {
+		return routeNames
 	}
-	return routeNames
+	return slices.DeleteFunc(slices.Clone(routeNames), func(r string) bool { return !slices.Contains(given, r) })
 }
 
 func (o *benchOptions) asks(route string) bool { return slices.Contains(o.asked(), route) }

@@ -80,6 +80,7 @@ func (s *session) report() error {
 		s.figure(at+"accepted_p99", "ms", measure.Estimate{Value: g.P99}, g.Good+g.Late)
 		s.figure(at+"refused", "", measure.Estimate{Value: float64(g.Refused)}, g.Offered)
 		s.figure(at+"failed", "", measure.Estimate{Value: float64(g.Failed)}, g.Offered)
+		s.checks[len(s.checks)-1].Text = g.Failure
 		s.figure(at+"generator_lag_p99", "ms", measure.Estimate{Value: g.Lag}, g.Offered)
 	}
 	return nil
@@ -166,8 +167,8 @@ func (s *session) table(out io.Writer) error {
 		return err
 	}
 	if g := s.goodput; g != nil {
-		fmt.Fprintf(out, "offered %.0f pictures/s for %s with a deadline of %s: %.0f good/s, %.0f%% of the greatest closed-loop throughput; %d refused, %d late, %d failed; accepted p50 %.0f ms, p99 %.0f ms\n",
-			g.Rate, g.Length, g.Deadline, g.PerSecond(), 100*g.PerSecond()/s.most, g.Refused, g.Late, g.Failed, g.P50, g.P99)
+		fmt.Fprintf(out, "offered %.0f pictures/s for %s with a deadline of %s: %.0f good/s, %.0f%% of the greatest closed-loop throughput; %d refused, %d late, %d failed; accepted p50 %.0f ms, p99 %.0f ms%s\n",
+			g.Rate, g.Length, g.Deadline, g.PerSecond(), 100*g.PerSecond()/s.most, g.Refused, g.Late, g.Failed, g.P50, g.P99, because(g.Failure))
 	}
 	return nil
 }
@@ -175,4 +176,12 @@ func (s *session) table(out io.Writer) error {
 // plusMinus writes an estimate with half the width of its interval.
 func plusMinus(e measure.Estimate) string {
 	return fmt.Sprintf("%.2f ±%.2f", e.Value, (e.High-e.Low)/2)
+}
+
+// because is a failure as the end of a sentence.
+func because(failure string) string {
+	if failure == "" {
+		return ""
+	}
+	return "; the last that failed: " + failure
 }

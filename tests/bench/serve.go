@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,7 +50,7 @@ func serve(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags.DurationVar(&b.duration, "duration", 6*time.Second, "that each way to ask is driven at each number of callers")
 	flags.DurationVar(&b.sweep, "sweep", 1500*time.Millisecond, "that each setting of a peer is driven to find its best one")
 	flags.Float64Var(&b.price, "hourly-price", 0.50, "of this machine")
-	flags.StringVar(&b.models, "models", "xray,resnet18", "which of them")
+	flags.StringVar(&b.models, "models", "xray,xray-1024,resnet18", "which of them")
 	flags.IntVar(&b.swaps, "swaps", 200, "model swaps under load; 0 leaves them out")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -105,7 +106,11 @@ func (b *serveBench) leave(out io.Writer) error {
 
 // model measures one model with everything beside it.
 func (b *serveBench) model(ctx context.Context, name string) (err error) {
-	dir, err := b.bundle(ctx, name)
+	work, known := workloads[name]
+	if !known {
+		return fmt.Errorf("no model is called %s", name)
+	}
+	dir, err := b.bundle(ctx, work.bundle)
 	if err != nil {
 		return err
 	}
@@ -123,7 +128,7 @@ func (b *serveBench) model(ctx context.Context, name string) (err error) {
 		}
 		peers = append(peers, p)
 	}
-	found, err := b.bench(ctx, dir, b.sweep, peers, "--route", "jpeg", "--callers", "8", "--goodput", "0")
+	found, err := b.bench(ctx, dir, b.sweep, peers, append(slices.Clone(work.flags), "--route", "jpeg", "--callers", "8", "--goodput", "0")...)
 	if err != nil {
 		return err
 	}
@@ -140,7 +145,7 @@ func (b *serveBench) model(ctx context.Context, name string) (err error) {
 		best[program].name = program
 		chosen = append(chosen, best[program])
 	}
-	found, err = b.bench(ctx, dir, b.duration, chosen, "--also", "turbo=--decoder=turbo", "--goodput", "10s")
+	found, err = b.bench(ctx, dir, b.duration, chosen, append(slices.Clone(work.flags), "--also", "turbo=--decoder=turbo")...)
 	if err != nil {
 		return err
 	}

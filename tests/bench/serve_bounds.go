@@ -24,8 +24,8 @@ type bound struct {
 	least         bool
 }
 
-// bounds are what this server promises. JPEG pictures are grey, 1024 x 1024;
-// turbo is the same server with --decoder=turbo.
+// bounds are what this server promises. turbo is the same server with
+// --decoder=turbo.
 var bounds = []bound{
 	{"resnet18", "penstock-binary/1/added_p50", 1, false},
 	{"resnet18", "penstock-binary/2/throughput_ratio", 0.95, true},
@@ -40,8 +40,8 @@ var bounds = []bound{
 	{"xray", "turbo-jpeg/8/over/node/throughput_ratio", 1, true},
 	{"resnet18", "overload/goodput_share", 0.9, true},
 	{"resnet18", "overload/accepted_p99", 500, false},
-	{"xray", "overload/goodput_share", 0.9, true},
-	{"xray", "overload/accepted_p99", 500, false},
+	{"xray-1024", "overload/goodput_share", 0.9, true},
+	{"xray-1024", "overload/accepted_p99", 500, false},
 }
 
 // keep makes rows of a model's figures. A bound on a figure that was not
