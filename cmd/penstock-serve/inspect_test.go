@@ -45,6 +45,9 @@ func headBundle(t *testing.T, kind string, changes ...func(*bundle.Manifest)) st
 	m := bundletest.Manifest()
 	m.Input.Name, m.Input.Width, m.Input.Height = "image", 16, 16
 	m.Outputs = bundle.Outputs{Scores: "scores", Activation: "none"}
+	if kind == "xray" { // as the trainer writes it
+		m.Outputs.Heatmap, m.Outputs.Features = "heatmap", "features"
+	}
 	if kind == "mean" {
 		m.Outputs.Activation = "sigmoid"
 	}
@@ -80,7 +83,7 @@ func readBundle(t *testing.T, dir string) *bundle.Bundle {
 }
 
 func TestAddCAMMakesABundleOfItsOwn(t *testing.T) {
-	for _, kind := range []string{"gemm", "mean", "matmul", "heatmap"} {
+	for _, kind := range []string{"gemm", "mean", "matmul", "heatmap", "xray"} {
 		t.Run(kind, func(t *testing.T) {
 			parent, out := headBundle(t, kind), filepath.Join(t.TempDir(), "out")
 			if code, said := inspect(t, "--bundle", parent, "--add-cam", "--out", out); code != 0 {
@@ -92,12 +95,17 @@ func TestAddCAMMakesABundleOfItsOwn(t *testing.T) {
 				!(o.HeatmapDifference >= 0 && o.HeatmapDifference < 1e-6) {
 				t.Errorf("%s of %s: %+v %+v", made.Digest, old.Digest, made.Manifest.Provenance, o)
 			}
-			// strides of 2 with symmetric padding: half a pixel of the two that a cell is
-			if want := (bundle.Shift{Down: -0.25, Right: -0.25}); o.HeatmapShift != want {
+			// strides with symmetric padding: a cell is 2 pixels, of the X-ray network 8,
+			// and sees as far on both sides of the first
+			want := bundle.Shift{Down: -0.25, Right: -0.25}
+			if kind == "xray" {
+				want = bundle.Shift{Down: -0.4375, Right: -0.4375}
+			}
+			if o.HeatmapShift != want {
 				t.Errorf("shifted by %v, want %v", o.HeatmapShift, want)
 			}
 			sameFiles(t, parent, out, "golden/0.png", "golden/0.input.npy", "golden/0.output.npy")
-			if kind == "heatmap" { // it had one, and did not say so
+			if kind == "heatmap" || kind == "xray" { // it had one, and did not say so
 				sameFiles(t, parent, out, bundle.ModelFile)
 			}
 			again := filepath.Join(t.TempDir(), "again")

@@ -5,6 +5,7 @@ gemm.onnx      a residual block, AdaptiveAvgPool2d, Flatten, Linear, Sigmoid
 mean.onnx      mean over space, Linear; its scores are logits
 matmul.onnx    mean over space, a product and a sum, Sigmoid
 heatmap.onnx   gemm.onnx with the class activation map as its output `map`
+xray.onnx      the network of examples/xray, which gives its map as `heatmap`
 hidden.onnx    two linear layers: no class activation map
 max.onnx       greatest value instead of the mean: none
 softmax.onnx   scores that depend on each other: none
@@ -13,9 +14,14 @@ golden.json holds each one's scores, as PyTorch computes them, for the picture o
 16 x 16 pixels whose levels are 0, 1, 2 ... 255, divided by 255.
 """
 import json
+import sys
 
 import torch
 from torch import nn
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, "../../../examples/xray")
+from network import Network
 
 
 class Body(nn.Module):
@@ -55,13 +61,13 @@ class Head(nn.Module):
 
 golden = {}
 picture = torch.arange(256).reshape(1, 1, 16, 16) / 255
-for kind in ("gemm", "mean", "matmul", "heatmap", "hidden", "max", "softmax"):
+for kind in ("gemm", "mean", "matmul", "heatmap", "xray", "hidden", "max", "softmax"):
     torch.manual_seed(7)
-    outputs = ["scores", "map"] if kind == "heatmap" else ["scores"]
-    head = Head(kind).eval()
+    outputs = {"heatmap": ["scores", "map"], "xray": ["scores", "heatmap", "features"]}.get(kind, ["scores"])
+    head = (Network(1, 3, 3) if kind == "xray" else Head(kind)).eval()
     with torch.no_grad():
         scores = head(picture)
-    golden[kind] = (scores[0] if kind == "heatmap" else scores).flatten().tolist()
+    golden[kind] = (scores[0] if len(outputs) > 1 else scores).flatten().tolist()
     torch.onnx.export(
         head, torch.zeros(2, 1, 16, 16), f"heads/{kind}.onnx", opset_version=16, input_names=["image"],
         output_names=outputs, dynamic_axes={name: {0: "batch"} for name in ["image"] + outputs})
