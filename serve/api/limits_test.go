@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
 	"github.com/penstock-ml/penstock/serve/admission"
 	"github.com/penstock-ml/penstock/serve/api"
@@ -88,22 +87,6 @@ func TestWhatWouldBeLateIsRefusedAtOnce(t *testing.T) {
 	busy.Wait()
 	if a := w.do("POST", predictPath, "image/png", bright(t)); a.status != 200 {
 		t.Errorf("afterwards: %d %s", a.status, a.body)
-	}
-}
-
-// A heat map that there is no time for leaves the scores.
-func TestAHeatMapWithoutTimeLeavesTheScores(t *testing.T) {
-	w := serveModels(t, options{}, bundletest.New(t, bundletest.Mean, func(m *bundle.Manifest) { m.Outputs.Heatmap = "" }))
-	for range 20 { // until the clock hits between scores and map
-		a := w.send(header{api.TimeoutHeader: "6"}, "POST", predictPath+"?explain=true", bright(t))
-		if a.status != 200 {
-			continue // it was over before
-		}
-		p := decode[api.Prediction](t, a)
-		e := p.Explanations[0]
-		if (len(e.PNG) == 0) != (e.Width == 0) || len(e.PNG) == 0 && e.Note == "" {
-			t.Fatalf("%+v", e)
-		}
 	}
 }
 
