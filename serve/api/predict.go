@@ -131,9 +131,11 @@ func explainAsked(query string) (bool, error) {
 func wantsParts(accept []string) bool {
 	for _, kind := range strings.Split(strings.Join(accept, ","), ",") {
 		media, params, err := mime.ParseMediaType(kind)
-		if err == nil && media == "multipart/mixed" && strings.Trim(params["q"], "0.") != "" || err == nil && media == "multipart/mixed" && params["q"] == "" {
-			return true
+		if err != nil || media != "multipart/mixed" {
+			continue
 		}
+		never := params["q"] != "" && strings.Trim(params["q"], "0.") == ""
+		return !never
 	}
 	return false
 }

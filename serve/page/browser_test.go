@@ -2,6 +2,7 @@ package page_test
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"os"
 	"os/exec"
@@ -39,7 +40,17 @@ type browser struct {
 // term bounds a test in the browser.
 const term = 60 * time.Second
 
+// open waits for the models too.
 func open(t *testing.T, url string) *browser {
+	t.Helper()
+	b := visit(t, url)
+	b.wait("the models", models)
+	return b
+}
+
+const models = `document.querySelectorAll("#model option").length === 2 && document.querySelector("#digest").textContent !== ""`
+
+func visit(t *testing.T, url string) *browser {
 	t.Helper()
 	program, err := exec.LookPath("chromium")
 	if err != nil {
@@ -62,7 +73,6 @@ func open(t *testing.T, url string) *browser {
 	call(b, log.Enable, cdp.Empty{})
 	call(b, cdppage.SetInterceptFileChooserDialog, cdppage.SetInterceptFileChooserDialogParams{Enabled: true})
 	b.do(chromedp.Navigate(url))
-	b.wait("the models", `document.querySelectorAll("#model option").length === 2 && document.querySelector("#digest").textContent !== ""`)
 	return b
 }
 
@@ -170,6 +180,18 @@ func (b *browser) choose(path string) {
 	case <-b.ctx.Done():
 		b.t.Fatal("the file dialog did not open")
 	}
+}
+
+// drop lets a file fall onto the page.
+func (b *browser) drop(data []byte) {
+	b.t.Helper()
+	b.text(`(() => {
+		const held = new DataTransfer();
+		const bytes = Uint8Array.from(atob("` + base64.StdEncoding.EncodeToString(data) + `"), (c) => c.charCodeAt(0));
+		held.items.add(new File([bytes], "dropped.png"));
+		document.querySelector("#drop").dispatchEvent(new DragEvent("drop", { dataTransfer: held, bubbles: true, cancelable: true }));
+		return "";
+	})()`)
 }
 
 // shot keeps pictures of the page, light and dark, for people (go test

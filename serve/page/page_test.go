@@ -16,11 +16,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
 	"golang.org/x/image/draw"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
 	"github.com/penstock-ml/penstock/internal/imaging"
+	"github.com/penstock-ml/penstock/serve/access"
 	"github.com/penstock-ml/penstock/serve/api"
 	"github.com/penstock-ml/penstock/serve/buffers"
 	"github.com/penstock-ml/penstock/serve/metrics"
@@ -62,6 +64,13 @@ func (enlarger) Enlarge(_ context.Context, m *model.Model, picture []byte) (*ser
 // start serves an X-ray model and one that enlarges.
 func start(t *testing.T) string {
 	t.Helper()
+	server := httptest.NewServer(handler(t))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func handler(t *testing.T) http.Handler {
+	t.Helper()
 	var served []service.Served
 	for name, dir := range map[string]string{
 		"xray":    bundletest.New(t, bundletest.Mean, named("xray")),
@@ -89,9 +98,7 @@ func start(t *testing.T) string {
 	}
 	log := slog.New(slog.DiscardHandler)
 	core := service.New(service.Options{Log: log, SLO: time.Second, Strays: uncounted{}, Models: served, Enlarger: enlarger{}})
-	server := httptest.NewServer(api.New(api.Options{Service: core, Log: log, Buffers: buffers.New(), Page: true}).Handler())
-	t.Cleanup(server.Close)
-	return server.URL
+	return api.New(api.Options{Service: core, Log: log, Buffers: buffers.New(), Page: true}).Handler()
 }
 
 func named(name string) func(*bundle.Manifest) {
@@ -197,7 +204,7 @@ func TestAPictureThatIsNoneIsToldAndTheNextOneIsScored(t *testing.T) {
 	b.wait("the error", `!document.querySelector("#error").hidden && document.querySelector("#error").textContent.includes("PNG or a JPEG")`)
 	b.shot("error")
 	b.refusals = 1 // the browser tells the console of every 4xx
-	b.choose(picture(t, "chest.png", bundletest.Picture(t, 40, 40, 20)))
+	b.drop(bundletest.Picture(t, 40, 40, 20))
 	b.wait("the scores", `document.querySelector("#error").hidden && document.querySelectorAll("#rows tr").length === 2`)
 	b.clean()
 }
@@ -217,5 +224,25 @@ func TestTheSecondModelEnlarges(t *testing.T) {
 		t.Errorf("the split goes from %s to %s", before, after)
 	}
 	b.shot("enlarged")
+	b.clean()
+}
+
+func TestATokenIsAskedForWhereOneIsNeeded(t *testing.T) {
+	const token = "a-token-that-is-long-enough-0123"
+	tokens, err := access.ParseTokens(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(tokens.Handler(handler(t), api.OpenPaths()...))
+	defer server.Close()
+	b := visit(t, server.URL)
+	b.wait("the question", `!document.querySelector("#access").hidden && !document.querySelector("#error").hidden`)
+	b.focus("token")
+	b.do(chromedp.KeyEvent(token))
+	b.press("Enter", 1)
+	b.wait("the models", models)
+	b.choose(picture(t, "chest.png", bundletest.Picture(t, 40, 40, 20)))
+	b.wait("the scores", `document.querySelectorAll("#rows tr").length === 2`)
+	b.refusals = 1
 	b.clean()
 }
