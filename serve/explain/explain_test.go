@@ -75,6 +75,21 @@ func TestOcclusionFindsWhatTheScoreStandsOn(t *testing.T) {
 	}
 }
 
+func TestMapsOfSeveralLabelsCostTheRunsOfOne(t *testing.T) {
+	r := &corner{}
+	remembering := explain.Remembering(r)
+	for label := range 2 {
+		m, err := explain.Occlude(t.Context(), remembering, bright(), label, explain.Options{})
+		must(t, err)
+		if (m.Peak() > 0) != (label == 1) || !m.Complete() { // the score of label 0 is always 0
+			t.Errorf("label %d: %+v", label, m)
+		}
+	}
+	if r.runs != 50 {
+		t.Errorf("%d runs for the maps of two labels", r.runs)
+	}
+}
+
 func TestOcclusionEndsAtTheDeadlineWithWhatItHas(t *testing.T) {
 	for _, c := range []struct {
 		last   int // the last run before the deadline

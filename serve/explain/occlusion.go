@@ -2,6 +2,7 @@ package explain
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -46,6 +47,28 @@ func Occlude(ctx context.Context, r Runner, p imaging.Pixels, label int, o Optio
 		return Map{}, &Unfinished{done, total, time.Since(began)}
 	}
 	return s.result(done, total), nil
+}
+
+// Remembering gives a Runner that keeps what r said of each picture. A run
+// tells of all labels at once, so the maps of several labels of one picture cost
+// the runs of one. It is for one picture and one goroutine.
+func Remembering(r Runner) Runner { return &remembering{r, map[[sha256.Size]byte][]float32{}} }
+
+type remembering struct {
+	runner Runner
+	said   map[[sha256.Size]byte][]float32
+}
+
+func (r *remembering) Scores(ctx context.Context, p imaging.Pixels) ([]float32, error) {
+	key := sha256.Sum256(p.Pix)
+	if scores, ok := r.said[key]; ok {
+		return scores, nil
+	}
+	scores, err := r.runner.Scores(ctx, p)
+	if err == nil {
+		r.said[key] = scores
+	}
+	return scores, err
 }
 
 // patch is the place of a patch: it covers the cells x and x+1, y and y+1.

@@ -40,13 +40,14 @@ func (w *work) explain(ctx context.Context, p *Prediction, m *model.Model, pictu
 	case <-ctx.Done():
 		// each finding below says so
 	}
+	of := subject{m, picture, scores, explain.Remembering(runner{m})}
 	left := positives(p.Scores)
 	for i, s := range p.Scores {
 		if !s.Positive {
 			continue
 		}
 		e := Explanation{Label: s.Label}
-		if err := e.draw(ctx, left, m, picture, scores, i); err != nil {
+		if err := e.draw(ctx, left, of, i); err != nil {
 			return fmt.Errorf("explain %s: %w", s.Label, err)
 		}
 		left--
@@ -65,15 +66,23 @@ func positives(scores []Score) (n int) {
 	return n
 }
 
+// subject is what is explained.
+type subject struct {
+	model   *model.Model
+	picture *model.Picture
+	scores  *model.Scores
+	runner  explain.Runner
+}
+
 // draw makes one map, in its share of the time for so many that are left. The
 // end of that time is no error.
-func (e *Explanation) draw(ctx context.Context, left int, m *model.Model, picture *model.Picture, scores *model.Scores, label int) error {
+func (e *Explanation) draw(ctx context.Context, left int, of subject, label int) error {
 	until, _ := ctx.Deadline()
 	own, cancel := context.WithTimeout(ctx, time.Until(until)/time.Duration(left))
 	defer cancel()
-	heat, err := e.heat(own, m, picture, scores, label)
+	heat, err := e.heat(own, of, label)
 	if err == nil {
-		err = e.overlay(picture, heat)
+		err = e.overlay(of.picture, heat)
 	}
 	if err != nil && errors.Is(own.Err(), context.DeadlineExceeded) {
 		e.Note, err = noTime(err), nil
@@ -99,20 +108,20 @@ func noTime(err error) string {
 
 // heat gives the label's evidence: from the graph itself where it has a map,
 // else by occlusion.
-func (e *Explanation) heat(ctx context.Context, m *model.Model, picture *model.Picture, scores *model.Scores, label int) (explain.Map, error) {
-	if scores.Heatmap != nil {
+func (e *Explanation) heat(ctx context.Context, of subject, label int) (explain.Map, error) {
+	if heatmap := of.scores.Heatmap; heatmap != nil {
 		e.Method = OwnMap
-		if m.Bundle().Manifest.Outputs.HeatmapMethod == string(CAM) {
+		if of.model.Bundle().Manifest.Outputs.HeatmapMethod == string(CAM) {
 			e.Method, e.Exact = CAM, true
 		}
-		h, w := int(scores.HeatmapShape[1]), int(scores.HeatmapShape[2])
-		heat := explain.CAM(scores.Heatmap[label*h*w:(label+1)*h*w], h, w)
-		shift := m.Bundle().Manifest.Outputs.HeatmapShift
+		h, w := int(of.scores.HeatmapShape[1]), int(of.scores.HeatmapShape[2])
+		heat := explain.CAM(heatmap[label*h*w:(label+1)*h*w], h, w)
+		shift := of.model.Bundle().Manifest.Outputs.HeatmapShift
 		heat.Shift = [2]float64{shift.Down, shift.Right}
 		return heat, ctx.Err()
 	}
 	e.Method = Occlusion
-	heat, err := explain.Occlude(ctx, runner{m}, picture.Pixels, label, explain.Options{})
+	heat, err := explain.Occlude(ctx, of.runner, of.picture.Pixels, label, explain.Options{})
 	if err == nil && !heat.Complete() {
 		e.Note = fmt.Sprintf("coarse: the time was over after %d of %d runs", heat.Done, heat.Total)
 	}
