@@ -86,7 +86,7 @@ func TestSwapsUnderLoadFailNoRequest(t *testing.T) {
 }
 
 // publicSide is one model over HTTP.
-func publicSide(h *host.Host, c service.Counter) http.Handler {
+func publicSide(h service.Host, c service.Counter) http.Handler {
 	log := slog.New(slog.DiscardHandler)
 	core := service.New(service.Options{Log: log, SLO: time.Second, Strays: c, Models: []service.Served{{Host: h, Counter: c}}})
 	return api.New(api.Options{Service: core, Log: log, Buffers: buffers.New()}).Handler()
