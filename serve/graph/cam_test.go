@@ -22,7 +22,6 @@ func run(t *testing.T, g *graph.Graph) map[string]struct {
 	must(t, err)
 	path := filepath.Join(t.TempDir(), "model.onnx")
 	must(t, os.WriteFile(path, data, 0o644))
-	oracle(t, "same", path, path) // the checker takes it
 	var outputs map[string]struct {
 		Shape []int
 		Data  []float32
