@@ -14,7 +14,7 @@ import (
 
 	"github.com/penstock-ml/penstock/internal/action"
 	"github.com/penstock-ml/penstock/internal/bundle"
-	"github.com/penstock-ml/penstock/internal/line/dataset"
+	"github.com/penstock-ml/penstock/internal/imaging"
 	"github.com/penstock-ml/penstock/internal/verdict"
 	"github.com/penstock-ml/penstock/internal/workspace"
 	"github.com/penstock-ml/penstock/serve/measure"
@@ -29,6 +29,8 @@ type optimizeOptions struct {
 	kinds       cli.StringSlice
 	script      string
 	calibration int
+	pictures    string
+	training    string
 	level       string
 	duration    time.Duration
 	round       time.Duration
@@ -48,7 +50,9 @@ gets pictures of the split train to calibrate on. Each is a bundle of its own
 that names its parent and keeps the parent's goldens, within
 gate.variant_tolerance of the policy. All are measured on this machine, in one
 interleaved run, with the provider that is asked for; their scores on the split
-test go through the policy's gate against the parent's.
+test go through the policy's gate against the parent's. A super-resolution model
+is judged by PSNR instead: pictures of --pictures are made small, enlarged, and
+held to the originals; the loss may be at most gate.variant_psnr dB.
 
 Pass: the fastest variant that is faster beyond its interval and let through by
 the gate is published to the bucket, and into --out. Reject: no variant is,
@@ -63,6 +67,8 @@ penstock-serve optimize --model 5f2c... --dataset 91ab... --kind fp32-optimised`
 			&cli.StringSliceFlag{Name: "kind", Usage: "`KIND` of variant: fp32-optimised, int8, fp16 (default: all that can be made); may be given several times", Destination: &o.kinds},
 			&cli.StringFlag{Name: "script", Usage: "`COMMAND` that makes int8 and fp16, such as \"python3 quantize.py\"; it is given --kind, --bundle, --calibration and --out", Destination: &o.script},
 			&cli.IntFlag{Name: "calibration", Usage: "`NUMBER` of training pictures to calibrate on", Value: 128, Destination: &o.calibration},
+			&cli.StringFlag{Name: "pictures", Usage: "`DIR` of large pictures that a super-resolution model is judged by", Destination: &o.pictures},
+			&cli.StringFlag{Name: "calibration-pictures", Usage: "`DIR` of other large pictures, of those that it was trained on, to calibrate on", Destination: &o.training},
 			&cli.StringFlag{Name: "level", Usage: "`LEVEL` of graph optimisation: extended, or all, which lays tensors out for this machine only", Value: model.LevelExtended, Destination: &o.level},
 			&cli.DurationFlag{Name: "duration", Usage: "`DURATION` that each variant is driven, all rounds together", Value: 6 * time.Second, Destination: &o.duration},
 			&cli.DurationFlag{Name: "round", Usage: "`DURATION` of one round", Value: 200 * time.Millisecond, Destination: &o.round},
@@ -133,6 +139,9 @@ func runOptimize(ctx context.Context, env *action.Env, o optimizeOptions) (r ver
 	if p.parent, p.dataset, err = o.subjects(ctx, w, from); err != nil {
 		return r, err
 	}
+	if p.evidence, err = p.evidenceFor(p.parent); err != nil {
+		return r, err
+	}
 	if p.runtime, err = o.engine.start(env); err != nil {
 		return r, err
 	}
@@ -165,9 +174,6 @@ func (o *optimizeOptions) subjects(ctx context.Context, w *workspace.Workspace, 
 	if err != nil {
 		return nil, "", err
 	}
-	if b.Manifest.Task != "multilabel" {
-		return nil, "", fmt.Errorf("model %s is of the task %s: optimize judges multilabel models", digest, b.Manifest.Task)
-	}
 	if b.Manifest.Variant.Kind != "" {
 		return nil, "", fmt.Errorf("model %s is a variant itself, of %s: optimise that one", digest, b.Manifest.Provenance.Parent)
 	}
@@ -176,6 +182,24 @@ func (o *optimizeOptions) subjects(ctx context.Context, w *workspace.Workspace, 
 		data = b.Manifest.Provenance.Dataset
 	}
 	return b, data, err
+}
+
+// evidenceFor is what variants of the bundle are judged by.
+func (p *optimization) evidenceFor(b *bundle.Bundle) (evidence, error) {
+	o, policy := p.options, p.w.Project.Gate
+	switch b.Manifest.Task {
+	case "multilabel":
+		return &labelled{p: p}, nil
+	case "super-resolution":
+		if policy.VariantPSNR == nil {
+			return nil, verdict.Coded("no-variant-psnr", errors.New("the policy has no gate.variant_psnr: say how many dB a variant may lose, e.g. 0.1"))
+		}
+		if o.pictures == "" || (o.training == "" && o.script != "") {
+			return nil, verdict.Usage(errors.New("a super-resolution model is judged by --pictures, and calibrated on --calibration-pictures: name folders of large pictures"))
+		}
+		return &originals{model: b.Manifest, judged: o.pictures, training: o.training, policy: policy}, nil
+	}
+	return nil, fmt.Errorf("model %s is of the task %s: optimize judges multilabel and super-resolution models", b.Digest, b.Manifest.Task)
 }
 
 // optimization is one run of the command.
@@ -188,11 +212,22 @@ type optimization struct {
 	parent  *bundle.Bundle
 	dataset string
 
+	evidence   evidence
 	open       []*model.Model       // the parent, then the variants that can be
 	candidates []variants.Candidate // in the order of the kinds
 	latency    measure.Summary      // of the parent
-	test       []dataset.Row
-	testDir    string
+}
+
+// evidence is what variants are made and judged by.
+type evidence interface {
+	// load brings what the parent and its variants are judged by.
+	load(ctx context.Context, parent *model.Model) error
+	// calibration draws training pictures, as the model sees them.
+	calibration(ctx context.Context, parent *model.Model) ([]imaging.Pixels, error)
+	// picture is one to measure the speed with.
+	picture() (imaging.Pixels, error)
+	// judge asks whether a variant is as good as its parent.
+	judge(ctx context.Context, parent, variant *model.Model) (variants.Quality, error)
 }
 
 func (p *optimization) close() error {
@@ -213,9 +248,11 @@ func (p *optimization) make(ctx context.Context, kinds []string, tolerance float
 		return err
 	}
 	p.open = append(p.open, parent)
-	source := predictor{env: p.env, w: p.w, runtime: p.runtime, split: dataset.Test}
-	if p.test, p.testDir, err = source.rows(ctx, parent, p.dataset); err != nil {
+	if err := p.evidence.load(ctx, parent); err != nil {
 		return err
+	}
+	if p.parent.Manifest.Task == "super-resolution" {
+		tolerance *= p.parent.Manifest.SuperResolution.Levels // the policy's is a share of white
 	}
 	write, err := p.writer(ctx, parent, kinds)
 	if err != nil {

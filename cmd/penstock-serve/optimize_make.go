@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -45,27 +46,25 @@ func (p *optimization) writer(ctx context.Context, parent *model.Model, kinds []
 // calibrate writes pixels of training pictures, drawn by the seed, as uint8
 // [n, height, width, channels].
 func (p *optimization) calibrate(ctx context.Context, parent *model.Model, path string) error {
-	source := predictor{env: p.env, w: p.w, runtime: p.runtime, split: dataset.Train}
-	rows, dir, err := source.rows(ctx, parent, p.dataset)
+	pictures, err := p.evidence.calibration(ctx, parent)
 	if err != nil {
 		return err
 	}
-	if len(rows) == 0 {
-		return fmt.Errorf("data set %s has no pictures in train to calibrate on", p.dataset)
+	if len(pictures) == 0 {
+		return errors.New("there are no training pictures to calibrate on")
 	}
-	random := rand.New(rand.NewPCG(p.options.seed, 2))
-	random.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
-	rows = rows[:min(len(rows), p.options.calibration)]
-	var pixels []uint8
-	for _, r := range rows {
-		picture, err := readPixels(dir, r)
-		if err != nil {
-			return err
-		}
+	first, pixels := pictures[0], []uint8{}
+	for _, picture := range pictures {
 		pixels = append(pixels, picture.Pix...)
 	}
-	in := p.parent.Manifest.Input
-	return bundle.WriteUint8(path, []int{len(rows), in.Height, in.Width, in.Channels}, pixels)
+	return bundle.WriteUint8(path, []int{len(pictures), first.Height, first.Width, first.Channels}, pixels)
+}
+
+// drawn are at most so many of a list, in an order of the seed.
+func drawn[T any](all []T, most int, seed uint64) []T {
+	random := rand.New(rand.NewPCG(seed, 2))
+	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:min(len(all), most)]
 }
 
 // readPixels reads the preprocessed picture of a row.

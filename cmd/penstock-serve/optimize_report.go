@@ -65,7 +65,7 @@ func (p *optimization) checks() []verdict.Check {
 		list("golden_difference", "", c.Difference, nil, len(p.parent.Manifest.Goldens))
 		if !math.IsNaN(c.Quality.Change.Value) {
 			level := 2*p.w.Project.Gate.Confidence - 1
-			list("macro_auroc_difference", "", c.Quality.Change.Value, intervalOf(c.Quality.Change, level, "group bootstrap percentile"), len(p.test))
+			list(c.Quality.Metric+"_difference", "", c.Quality.Change.Value, intervalOf(c.Quality.Change, level, "group bootstrap percentile"), c.Quality.N)
 		}
 	}
 	return checks
@@ -83,7 +83,7 @@ func orNaN(x *float64) float64 {
 }
 
 // heading of the table.
-var heading = []string{"variant", "size", "p50 ms", "p95 ms", "times as fast", "throughput", "golden difference", "macro AUROC", "change", "verdict", "why"}
+var heading = []string{"variant", "size", "p50 ms", "p95 ms", "times as fast", "throughput", "golden difference", "quality", "change", "verdict", "why"}
 
 // lines are the table's rows, the parent first.
 func (p *optimization) lines() ([][]string, error) {
@@ -98,7 +98,7 @@ func (p *optimization) lines() ([][]string, error) {
 		if c.Refusal == nil {
 			copy(line[1:], []string{
 				kilobytes(c.Bytes), millis(c.Latency.P50), millis(c.Latency.P95), ranged(c.Speedup), ranged(c.Throughput),
-				number3(c.Difference), number3(c.Quality.Value), ranged(c.Quality.Change),
+				number3(c.Difference), c.Quality.Metric + " " + number3(c.Quality.Value), ranged(c.Quality.Change),
 			})
 		}
 		lines = append(lines, line)

@@ -224,6 +224,35 @@ func TestOptimizeMakesEveryKindWithTheExamplesScript(t *testing.T) {
 	}
 }
 
+func TestOptimizeJudgesSuperResolutionByPSNR(t *testing.T) {
+	w := newOptimizing(t)
+	w.parent = w.publishDir(bundletest.NewSuperResolution(t, "grey"))
+	w.policy("variant_tolerance: 0.45", "variant_psnr: 0.1\n  variant_tolerance: 0.45")
+	pictures := t.TempDir()
+	for i := range 9 {
+		must(t, os.WriteFile(filepath.Join(pictures, fmt.Sprint(i, ".png")), bundletest.Picture(t, 60+i, 70, uint8(20*i)), 0o600))
+	}
+	script, err := filepath.Abs("../../examples/xray/quantize.py")
+	must(t, err)
+	if code, _, r := w.optimize(w.python + " " + script); code != 2 || !strings.Contains(r.Reason.Text, "--pictures") {
+		t.Errorf("without pictures: exit code %d, %+v", code, r.Reason)
+	}
+	code, out, r := w.optimize(w.python+" "+script, "--kind", "fp32-optimised", "--kind", "int8", "--pictures", pictures, "--calibration-pictures", pictures)
+	if !slices.Contains([]int{verdict.ExitPass, verdict.ExitReject, verdict.ExitInconclusive}, code) {
+		t.Fatalf("exit code %d:\n%s", code, out)
+	}
+	// Optimised in fp32 it gives the same picture, to the level.
+	if c := check(r, "fp32-optimised/psnr_difference"); c.Observed == nil || *c.Observed != 0 || c.N != 9 {
+		t.Errorf("fp32-optimised %+v\n%s", c, out)
+	}
+	if c := check(r, "int8"); c.Text == "" {
+		t.Errorf("int8 was not decided on:\n%s", out)
+	}
+	if kept := len(w.kept()) - 1; (kept == 1) != (r.Verdict == verdict.Pass) { // the first world's parent is there too
+		t.Errorf("verdict %s, kept %d", r.Verdict, kept)
+	}
+}
+
 func TestOptimizeSaysWhatKeepsItFromWorking(t *testing.T) {
 	w := newOptimizing(t)
 	for _, c := range []struct {

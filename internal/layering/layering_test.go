@@ -78,7 +78,7 @@ var table = map[string][]string{
 	"serve/metrics":      {},
 	"serve/page":         {},
 	"serve/measure":      {"internal/openloop", "internal/stat"},
-	"serve/variants":     {"internal/bundle", "serve/measure", "serve/model"},
+	"serve/variants":     {"internal/bundle", "internal/stat", "serve/measure", "serve/model"},
 	"serve/graph":        {"internal/oip", "serve/graph/onnxpb"},
 	"serve/graph/onnxpb": {},
 	"serve/explain":      {"internal/imaging"},

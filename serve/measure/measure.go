@@ -139,7 +139,8 @@ func drive(ctx context.Context, crew []Caller, length time.Duration) (Round, err
 func loop(ctx context.Context, c Caller, until time.Time) (latencies []float64, rate float64, err error) {
 	began := time.Now()
 	last := began
-	for last.Before(until) {
+	// At least one call: a caller that the machine woke up late has a rate too.
+	for len(latencies) == 0 || last.Before(until) {
 		if ctx.Err() != nil {
 			return nil, 0, context.Cause(ctx)
 		}

@@ -34,7 +34,8 @@ type Candidate struct {
 type Quality struct {
 	Verdict verdict.Verdict
 	Reason  string
-	Metric  string           // what Value is, such as macro AUROC
+	Metric  string           // what Value is: macro_auroc, or psnr in dB
+	N       int              // rows or pictures that it rests on
 	Value   float64          // of the variant
 	Change  measure.Estimate // variant minus parent, with one-sided bounds as the policy has them
 }

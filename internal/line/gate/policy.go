@@ -24,6 +24,8 @@ type Policy struct {
 	// VariantTolerance is how far the scores of an optimised variant may be from
 	// its parent's goldens, absolute; without it there can be no variant.
 	VariantTolerance *float64 `yaml:"variant_tolerance"`
+	// VariantPSNR is how many dB a super-resolution variant may lose.
+	VariantPSNR *float64 `yaml:"variant_psnr"`
 }
 
 // Evidence is the least on which anything is decided. A label below it is not
@@ -98,6 +100,9 @@ func (p Policy) Validate() error {
 	}
 	if most := p.VariantTolerance; most != nil && !(*most > 0 && *most < 0.5) {
 		return fmt.Errorf("variant_tolerance: %v; say how far a variant's scores may be from its parent's goldens, above 0 and below 0.5, e.g. 0.05", *most)
+	}
+	if most := p.VariantPSNR; most != nil && !(*most > 0 && *most < 10) {
+		return fmt.Errorf("variant_psnr: %v; say how many dB a super-resolution variant may lose, above 0 and below 10, e.g. 0.1", *most)
 	}
 	return nil
 }

@@ -62,6 +62,7 @@ variant_tolerance: 0.05
 		"batch: labels":       func(p *Policy) { p.Batch.Labels = 0 },
 		"without_evidence":    func(p *Policy) { p.Batch.WithoutEvidence = "pass" },
 		"variant_tolerance":   func(p *Policy) { p.VariantTolerance = &nan },
+		"variant_psnr":        func(p *Policy) { p.VariantPSNR = &nan },
 	} {
 		p := policy()
 		change(&p)
