@@ -82,6 +82,7 @@ var table = map[string][]string{
 	"serve/graph":        {"internal/oip", "serve/graph/onnxpb"},
 	"serve/graph/onnxpb": {},
 	"serve/explain":      {"internal/imaging"},
+	"serve/tile":         {"internal/bundle", "internal/imaging", "internal/oip", "serve/graph", "serve/model", "serve/service"},
 	"serve/service":      {"internal/bundle", "internal/imaging", "internal/oip", "serve/*"},
 	"serve/replay":       {"internal/oip"},
 	"serve/host":         {"internal/bundle", "internal/oip", "serve/metrics", "serve/model", "serve/replay"},
