@@ -75,7 +75,7 @@ another model is an error: nothing was learned about this one.`,
 			{Name: "p99_ms", Description: "99th percentile of the latency, milliseconds"},
 			{Name: "histogram", Description: "path of the HdrHistogram log, where one was asked for"},
 		},
-		Environment: workspace.StoreVariables(),
+		Environment: append(workspace.StoreVariables(), apiVariable),
 		Run: func(ctx context.Context, env *action.Env) (verdict.Result, error) {
 			return runLoadtest(ctx, env, o)
 		},
@@ -104,7 +104,7 @@ func runLoadtest(ctx context.Context, env *action.Env, o loadtestOptions) (verdi
 		return verdict.Result{}, err
 	}
 	r, report, err := o.measure(ctx, env, loadtest.Options{
-		Target: openloop.Target{URL: url, Model: w.Project.Name, Digest: model, Labels: w.Project.LabelNames()},
+		Target: openloop.Target{URL: url, Model: w.Project.Name, Digest: model, Labels: w.Project.LabelNames(), Token: env.Getenv(apiVariable.Name)},
 		SLO:    slo, Seed: o.seed, Images: images,
 	})
 	if err != nil {

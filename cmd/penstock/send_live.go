@@ -62,6 +62,7 @@ and digest, and the first ones are shown. No answer at all is an error.`,
 			{Name: "p99_ms", Description: "99th percentile of the latency of what was answered, milliseconds"},
 			{Name: "report", Description: "path of the report, where one was asked for"},
 		},
+		Environment: []action.Variable{apiVariable},
 		Run: func(ctx context.Context, env *action.Env) (verdict.Result, error) {
 			return runSendLive(ctx, env, o)
 		},
@@ -78,7 +79,7 @@ func runSendLive(ctx context.Context, env *action.Env, o sendLiveOptions) (verdi
 		return verdict.Result{}, err
 	}
 	inFlight := 64 + int(2*o.rate*o.timeout.Seconds())
-	client, err := openloop.NewClient(openloop.Target{URL: o.url, Model: name, Timeout: o.timeout}, inFlight)
+	client, err := openloop.NewClient(openloop.Target{URL: o.url, Model: name, Timeout: o.timeout, Token: env.Getenv(apiVariable.Name)}, inFlight)
 	if err != nil {
 		return verdict.Result{}, verdict.Usage(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 var (
 	adminVariable  = action.Variable{Name: "PENSTOCK_ADMIN_TOKEN", Description: "token of the servers' admin listeners", Secret: true}
+	apiVariable    = action.Variable{Name: "PENSTOCK_API_TOKEN", Description: "token of the servers' public listeners, where they want one", Secret: true}
 	routerVariable = action.Variable{Name: "PENSTOCK_ROUTER_TOKEN", Description: "token of the routers", Secret: true}
 )
 

@@ -47,6 +47,7 @@ type Target struct {
 	Digest  string        // digest that every answer must carry; empty: any, but one
 	Labels  []string      // labels that every prediction must hold; nil: at least one
 	Timeout time.Duration // of a request, from its intended start
+	Token   string        // sent as a bearer token; empty: none
 }
 
 // Client posts images to one target. Safe for concurrent use.
@@ -127,6 +128,9 @@ func (c *Client) exchange(ctx context.Context, intended time.Time, key string, i
 	request.Header.Set("Content-Type", image.Type)
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set(keyHeader, key)
+	if c.target.Token != "" {
+		request.Header.Set("Authorization", "Bearer "+c.target.Token)
+	}
 	response, err := c.http.Do(request)
 	if err != nil {
 		return Answer{Kind: broken(ctx, err, Unconnected), Err: reason(err), Latency: time.Since(intended)}

@@ -2,6 +2,8 @@ package openloop
 
 import (
 	"context"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -149,5 +151,21 @@ func TestClientRefusesATargetThatIsNone(t *testing.T) {
 		if _, err := NewClient(target, 1); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
+	}
+}
+
+func TestPostSendsTheTokenOfTheTargetAndElseNone(t *testing.T) {
+	var got string
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header.Get("Authorization") }))
+	defer server.Close()
+	for token, want := range map[string]string{"": "", "of-the-clients": "Bearer of-the-clients"} {
+		client, err := NewClient(Target{URL: server.URL, Model: "m", Timeout: time.Minute, Token: token}, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if client.Post(t.Context(), time.Now(), "key", Image{}); got != want {
+			t.Errorf("sent %q, want %q", got, want)
+		}
+		client.Close()
 	}
 }
