@@ -137,6 +137,9 @@ func markdown(r Report, notes []string) string {
 	for _, note := range notes {
 		fmt.Fprintf(&out, "- %s\n", note)
 	}
+	if differences := r.differences(); differences != "" {
+		fmt.Fprintf(&out, "- Scores of pictures differ from ONNX Runtime's on this server's pixels, by other decoders and resizers: %s\n", differences)
+	}
 	out.WriteString("\n| figure | value | 95% interval | bound | holds |\n|---|---|---|---|---|\n")
 	for _, row := range r.Rows {
 		if row.Bound == nil {
@@ -156,6 +159,17 @@ func markdown(r Report, notes []string) string {
 	}
 	out.WriteString("\n")
 	return out.String()
+}
+
+// differences tells whose answers are not those of bare runs to the digit.
+func (r Report) differences() string {
+	var found []string
+	for _, row := range r.Rows {
+		if name, ok := strings.CutSuffix(row.Name, "-jpeg/difference"); ok && row.Value > 1e-6 {
+			found = append(found, fmt.Sprintf("%s %.2g", name, row.Value))
+		}
+	}
+	return strings.Join(found, ", ")
 }
 
 func span(row Row) string {

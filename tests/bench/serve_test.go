@@ -62,6 +62,7 @@ func TestThePageIsRenewedBetweenTheMarkersOnly(t *testing.T) {
 	}
 	b := &serveBench{}
 	checks := append(figures("xray"),
+		verdict.Check{Name: "node-jpeg/difference", Observed: verdict.Number(0.0123)}, verdict.Check{Name: "node-json/difference", Observed: verdict.Number(0.5)},
 		verdict.Check{Name: "bare/1/p50", Observed: verdict.Number(3.25)}, verdict.Check{Name: "turbo-jpeg/1/p50", Observed: verdict.Number(7.5)})
 	if err := b.keep("xray", checks); err != nil {
 		t.Fatal(err)
@@ -78,7 +79,7 @@ func TestThePageIsRenewedBetweenTheMarkersOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(data)
-	for _, want := range []string{"# Page\n", "a processor, 3 cores", "- a note", "| 1 | turbo-jpeg | 7.5 |", "| 1 | bare | 3.25 |", "at least 2 | yes |", "\nrest\n"} {
+	for _, want := range []string{"# Page\n", "a processor, 3 cores", "- a note", "xray node 0.012\n", "| 1 | turbo-jpeg | 7.5 |", "| 1 | bare | 3.25 |", "at least 2 | yes |", "\nrest\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
