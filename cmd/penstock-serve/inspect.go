@@ -16,8 +16,8 @@ import (
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/verdict"
 	"github.com/penstock-ml/penstock/internal/workspace"
-	"github.com/penstock-ml/penstock/serve/graph"
 	"github.com/penstock-ml/penstock/serve/model"
+	"github.com/penstock-ml/penstock/serve/tile"
 )
 
 type inspectOptions struct {
@@ -142,12 +142,11 @@ func describe(m *model.Model) []line {
 	if manifest.Outputs.HeatmapMethod != "" {
 		difference = fmt.Sprintf("%.3g", manifest.Outputs.HeatmapDifference)
 	}
-	return []line{
+	return append(enlarging(m), []line{
 		{"name", manifest.Name},
 		{"task", manifest.Task},
 		{"pipeline", pipeline},
 		{"input", input},
-		{"receptive_field", receptiveField(m)},
 		{"outputs", declared(m.Outputs())},
 		{"activation", manifest.Outputs.Activation},
 		{"heatmap", manifest.Outputs.Heatmap},
@@ -163,7 +162,7 @@ func describe(m *model.Model) []line {
 		{"trainer", from.Trainer},
 		{"frameworks", strings.Join(frameworks, ", ")},
 		{"parent", from.Parent},
-	}
+	}...)
 }
 
 // declared lists tensors with their shapes.
@@ -175,25 +174,24 @@ func declared(all []model.Declared) string {
 	return strings.Join(texts, ", ")
 }
 
-// receptiveField says whether a super-resolution's pictures can be cut into
-// tiles; nothing for other tasks.
-func receptiveField(m *model.Model) string {
+// enlarging says what a super-resolution does and how its pictures are run;
+// nothing for other tasks.
+func enlarging(m *model.Model) []line {
 	b := m.Bundle()
 	if b.Manifest.Task != bundle.TaskSuperResolution {
-		return ""
+		return nil
 	}
-	g, err := graph.Read(b.Path(bundle.ModelFile))
+	traits, err := tile.Look(b)
+	tiles := traits.String()
 	if err != nil {
-		return err.Error()
+		tiles = err.Error()
 	}
-	f, err := g.ReceptiveField(b.Manifest.Outputs.Image)
-	switch {
-	case err != nil:
-		return err.Error()
-	case !f.Local:
-		return "whole pictures only: " + f.Why
+	said := b.Manifest.SuperResolution
+	return []line{
+		{"scale", fmt.Sprint(said.Scale)},
+		{"colour", fmt.Sprintf("%s, white is %v", said.Colour, said.Levels)},
+		{"tiles", tiles},
 	}
-	return fmt.Sprintf("tiles that overlap by %d pixels, at multiples of %d", f.Overlap, f.Align)
 }
 
 // table shows the labels; the other facts stand in the result's own text.

@@ -180,7 +180,7 @@ func TestInspectShowsEveryTask(t *testing.T) {
 		texts  []string
 	}{
 		"tensor":           {bundletest.NewTensor(t), []string{"task: tensor", "input: "}},
-		"super-resolution": {bundletest.NewSuperResolution(t, "rgb"), []string{"task: super-resolution", "receptive_field: tiles that overlap by 1 pixels, at multiples of 1"}},
+		"super-resolution": {bundletest.NewSuperResolution(t, "rgb"), []string{"task: super-resolution", "scale: 2", "colour: rgb, white is 1", "tiles: local, in tiles that overlap by 1 pixels, at multiples of 1; 108 bytes a pixel"}},
 		"multilabel":       {bundletest.New(t, bundletest.Mean), []string{"task: multilabel", "Nodule    0.6000"}},
 	} {
 		code, said := inspect(t, "--bundle", c.bundle)

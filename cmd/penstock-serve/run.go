@@ -18,6 +18,7 @@ import (
 	"github.com/penstock-ml/penstock/serve/api"
 	"github.com/penstock-ml/penstock/serve/model"
 	"github.com/penstock-ml/penstock/serve/replay"
+	"github.com/penstock-ml/penstock/serve/tile"
 )
 
 type runOptions struct {
@@ -38,6 +39,7 @@ type runOptions struct {
 	requests    int
 	queue       int
 	replay      int
+	tileMemory  int // MiB
 	batch       model.BatchOptions
 	decoder     string
 	urlHosts    cli.StringSlice
@@ -115,6 +117,7 @@ func (o *runOptions) limitFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.DurationFlag{Name: "slo", Usage: "`DURATION` within which answers are wanted: who would wait longer is refused; a boundary of the metrics", Value: 500 * time.Millisecond, Destination: &o.slo},
 		&cli.IntFlag{Name: "queue", Usage: "`NUMBER` of requests that may wait for a model; 0: none waits", Value: 128, Destination: &o.queue},
+		&cli.IntFlag{Name: "tile-memory", Usage: "`MIB` that the runs of a super-resolution model may take: larger pictures are run in tiles, or refused where the model needs them whole", Value: tile.DefaultMemory >> 20, Destination: &o.tileMemory},
 		&cli.IntFlag{Name: "max-requests", Usage: "`NUMBER` of requests that are read, wait or run at a time, over all models", Value: api.DefaultLimits.Requests, Destination: &o.requests},
 		&cli.IntFlag{Name: "max-connections", Usage: "`NUMBER` of connections to a public listener at a time; more wait", Value: 1024, Destination: &o.connections},
 		&cli.DurationFlag{Name: "read-timeout", Usage: "`DURATION` that a request has to come in whole", Value: 30 * time.Second, Destination: &o.read},
@@ -146,6 +149,9 @@ func (o *runOptions) check(env *action.Env) (g guards, err error) {
 	}
 	if o.queue < 0 || o.replay < 0 {
 		return g, errors.New("--queue and --replay must not be negative")
+	}
+	if least := tile.LeastMemory >> 20; o.tileMemory < least {
+		return g, fmt.Errorf("--tile-memory %d: want at least %d", o.tileMemory, least)
 	}
 	if err := o.batch.Validate(); err != nil {
 		return g, fmt.Errorf("--batch-max, --batch-delay: %w", err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/penstock-ml/penstock/internal/action"
+	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/imaging"
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/internal/outside/objectstore"
@@ -24,6 +25,7 @@ import (
 	"github.com/penstock-ml/penstock/serve/replay"
 	"github.com/penstock-ml/penstock/serve/rpc"
 	"github.com/penstock-ml/penstock/serve/service"
+	"github.com/penstock-ml/penstock/serve/tile"
 	"github.com/penstock-ml/penstock/serve/turbojpeg"
 )
 
@@ -82,11 +84,12 @@ func (o *runOptions) assemble(runtime *model.Runtime, load host.Load, log *slog.
 	for _, name := range o.names.Value() {
 		counters[name] = p.counted.Model(name)
 	}
+	enlarger := tile.New(tile.Bounds{Memory: int64(o.tileMemory) << 20, Runs: runtime.Callers(), Term: writeTerm * 5 / 6})
 	remembered := replay.DefaultLimits
 	remembered.Requests = o.replay
 	var err error
-	p.models, err = host.NewSet(o.names.Value(), o.state, load, func(name string) host.Observer { return counters[name] }, log,
-		host.Options{Replay: remembered, Drain: o.drain})
+	p.models, err = host.NewSet(o.names.Value(), o.state, learning(load, enlarger, log), func(name string) host.Observer { return counters[name] }, log,
+		host.Options{Replay: remembered, Drain: o.drain, Enlarge: enlarger.Tensors})
 	if err != nil {
 		return nil, verdict.Usage(err)
 	}
@@ -97,9 +100,26 @@ func (o *runOptions) assemble(runtime *model.Runtime, load host.Load, log *slog.
 		served = append(served, service.Served{Host: h, Counter: counters[h.Name()], Queue: queue, Replay: h.Ring()})
 	}
 	p.core = service.New(service.Options{
-		Log: log, Version: action.BuildVersion(version), SLO: o.slo, Strays: p.counted.Model(metrics.NoDigest), Models: served,
+		Log: log, Version: action.BuildVersion(version), SLO: o.slo, Strays: p.counted.Model(metrics.NoDigest), Models: served, Enlarger: enlarger,
 	})
 	return p, nil
+}
+
+// learning looks at the graphs of super-resolution models when they are loaded,
+// and says how their pictures will be run.
+func learning(load host.Load, enlarger *tile.Enlarger, log *slog.Logger) host.Load {
+	return func(ctx context.Context, digest string) (*model.Model, error) {
+		m, err := load(ctx, digest)
+		if err != nil || m.Task() != bundle.TaskSuperResolution {
+			return m, err
+		}
+		traits, err := enlarger.Learn(m)
+		if err != nil {
+			return nil, errors.Join(err, m.Close())
+		}
+		log.Info("enlarges", "model", m.Name(), "digest", digest, "scale", traits.Scale, "tiles", traits.String())
+		return m, nil
+	}
 }
 
 // turns is how many requests for a model are at work at a time: one for each

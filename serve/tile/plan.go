@@ -20,6 +20,7 @@ package tile
 import (
 	"fmt"
 	"math"
+	"time"
 )
 
 // Traits are what the tiles of a model depend on.
@@ -36,8 +37,9 @@ type Traits struct {
 
 // Bounds say what enlarging may take.
 type Bounds struct {
-	Memory int64 // bytes of all runs of a model at a time
-	Runs   int   // runs at a time
+	Memory int64         // bytes of all runs of a model at a time
+	Runs   int           // runs at a time
+	Term   time.Duration // of a picture; 0: as long as it takes
 }
 
 const (

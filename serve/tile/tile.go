@@ -123,6 +123,11 @@ func (e *Enlarger) enlarge(ctx context.Context, m *model.Model, picture []byte, 
 	if err != nil {
 		return of, p, &model.RunError{Err: err}
 	}
+	if e.bounds.Term > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, e.bounds.Term)
+		defer cancel()
+	}
 	began := time.Now()
 	if err := e.pictures.Acquire(ctx, 1); err != nil {
 		return of, p, context.Cause(ctx)
