@@ -21,7 +21,11 @@ func (g *Graph) Memory(output string) (perPixel float64, err error) {
 	// Sizes that are computed in the graph are known where places are followed.
 	t := &tracer{g, inputs[0].Name, map[string]*view{}, map[string][]int64{}, map[string]apart{}}
 	_, _ = t.trace(output, inputs[0].Shape) // what it refuses is sized by what it got to
-	s := sizer{t, map[string]float64{t.input: float64(max(inputs[0].Shape[1], 1))}}
+	channels := inputs[0].Shape[1]
+	if channels < 1 {
+		channels = 3 // free, and a picture
+	}
+	s := sizer{t, map[string]float64{t.input: float64(channels)}}
 	needed := t.ancestors(output)
 	var nodes []*onnxpb.Node
 	last := map[string]int{output: len(g.model.GetGraph().GetNode())}
