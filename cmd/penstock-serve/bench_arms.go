@@ -174,7 +174,7 @@ func (s *session) tolerance(a arm) float64 {
 	switch {
 	case a.route != routeJPEG:
 		return tensorTolerance
-	case a.server == ownName:
+	case a.server == ownName && len(s.options.runFlags.Value()) == 0:
 		return pictureTolerance
 	}
 	return decoderTolerance
