@@ -6,8 +6,9 @@
 // The service time is estimated as TCP estimates a round trip: a moving mean
 // and a moving mean deviation, the bound four deviations above the mean
 // (Jacobson and Karels, "Congestion Avoidance and Control", 1988; RFC 6298).
-// Work ahead is counted in requests, so the prediction is the work at hand and
-// ahead times that estimate, over the turns.
+// Work ahead is counted in requests, or in what their senders know of them
+// (EnterWith: the megapixels of pictures that are enlarged), so the prediction is
+// the work at hand and ahead times that estimate, over the turns.
 //
 // Refused: priorities and reordering. A turn is never taken back: who has one
 // keeps it until Leave.
@@ -98,10 +99,18 @@ type Turn struct {
 	queue *Queue
 	came  time.Time
 	began time.Time
+	cost  float64
 }
 
 // Waited is how long the turn was waited for.
 func (t *Turn) Waited() time.Duration { return t.began.Sub(t.came) }
+
+// Costs says what the turn costs where that is known only now.
+func (t *Turn) Costs(cost float64) {
+	t.queue.mu.Lock()
+	defer t.queue.mu.Unlock()
+	t.cost = cost
+}
 
 // Leave gives the turn back, once; more calls do nothing. A turn that ended
 // well feeds the estimate. One that did not (a picture that cannot be read, a
@@ -119,7 +128,7 @@ func (t *Turn) Leave(ok bool) {
 	}
 	delete(q.atWork, t)
 	now := time.Now()
-	switch took := now.Sub(t.began); {
+	switch took := scaled(now.Sub(t.began), 1/t.cost); {
 	case ok:
 		q.service.observe(took, now)
 	case q.service.known && took > q.service.mean:
@@ -132,6 +141,7 @@ func (t *Turn) Leave(ok bool) {
 // without one when the request was refused in the end.
 type waiter struct {
 	came, deadline time.Time
+	cost           float64
 	decided        chan struct{} // closed under the lock
 	turn           *Turn
 	refused        *Refused
@@ -147,11 +157,17 @@ type waiter struct {
 // it can begin at once, or a model slower than what is wanted would answer
 // nobody.
 func (q *Queue) Enter(ctx context.Context, deadline time.Time) (*Turn, error) {
+	return q.EnterWith(ctx, deadline, 1)
+}
+
+// EnterWith is Enter for requests that take times in proportion to a cost, above
+// 0, that is known beforehand. All requests of a queue have costs of one unit.
+func (q *Queue) EnterWith(ctx context.Context, deadline time.Time, cost float64) (*Turn, error) {
 	if ctx.Err() != nil {
 		return nil, q.left(ctx)
 	}
 	_, ends := ctx.Deadline()
-	turn, w, err := q.admit(deadline, ends)
+	turn, w, err := q.admit(deadline, ends, cost)
 	if w == nil {
 		return turn, err
 	}
@@ -160,7 +176,7 @@ func (q *Queue) Enter(ctx context.Context, deadline time.Time) (*Turn, error) {
 
 // admit gives a turn where one is free and nobody waits, else a place in the
 // queue, or says why not.
-func (q *Queue) admit(deadline time.Time, ends bool) (*Turn, *list.Element, error) {
+func (q *Queue) admit(deadline time.Time, ends bool, cost float64) (*Turn, *list.Element, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
@@ -168,13 +184,13 @@ func (q *Queue) admit(deadline time.Time, ends bool) (*Turn, *list.Element, erro
 	if !free && q.waiting.Len() >= q.depth {
 		return nil, nil, &Refused{q.name, Full, q.retryAfter(q.perPlace())}
 	}
-	if late := q.late(now, deadline, free); late > 0 && (ends || !free) {
+	if late := q.late(now, deadline, free, cost); late > 0 && (ends || !free) {
 		return nil, nil, &Refused{q.name, Deadline, q.retryAfter(late)}
 	}
 	if free {
-		return q.begin(now, now), nil, nil
+		return q.begin(now, now, cost), nil, nil
 	}
-	return nil, q.waiting.PushBack(&waiter{came: now, deadline: deadline, decided: make(chan struct{})}), nil
+	return nil, q.waiting.PushBack(&waiter{came: now, deadline: deadline, cost: cost, decided: make(chan struct{})}), nil
 }
 
 // wait waits in place e.
@@ -230,17 +246,17 @@ func (q *Queue) grant(now time.Time) {
 		if q.waiting.Len() > 0 {
 			needs = q.service.bound()
 		}
-		if !w.deadline.IsZero() && now.Add(needs).After(w.deadline) {
+		if !w.deadline.IsZero() && now.Add(scaled(needs, w.cost)).After(w.deadline) {
 			w.refused = &Refused{q.name, Deadline, q.retryAfter(q.perPlace())}
 		} else {
-			w.turn = q.begin(w.came, now)
+			w.turn = q.begin(w.came, now, w.cost)
 		}
 		close(w.decided)
 	}
 }
 
-func (q *Queue) begin(came, now time.Time) *Turn {
-	t := &Turn{queue: q, came: came, began: now}
+func (q *Queue) begin(came, now time.Time, cost float64) *Turn {
+	t := &Turn{queue: q, came: came, began: now, cost: cost}
 	q.atWork[t] = struct{}{}
 	return t
 }
@@ -250,7 +266,7 @@ func (q *Queue) begin(came, now time.Time) *Turn {
 // else can use the time. Where it must wait, the cautious bound does. Without
 // an estimate everybody makes it; neither does an idle server go by one that
 // has had nothing to confirm it for a while, or it could refuse for ever.
-func (q *Queue) late(now, deadline time.Time, free bool) time.Duration {
+func (q *Queue) late(now, deadline time.Time, free bool, cost float64) time.Duration {
 	if deadline.IsZero() {
 		return 0
 	}
@@ -261,23 +277,30 @@ func (q *Queue) late(now, deadline time.Time, free bool) time.Duration {
 	case !q.service.known, len(q.atWork) == 0 && q.service.stale(now):
 		return 0
 	case free:
-		return q.service.mean - left
+		return scaled(q.service.mean, cost) - left
 	}
-	ahead := float64(q.waiting.Len())
+	var ahead, squares float64
+	for e := q.waiting.Front(); e != nil; e = e.Next() {
+		c := e.Value.(*waiter).cost
+		ahead, squares = ahead+c, squares+c*c
+	}
 	turns := float64(q.turns)
 	var rest time.Duration
 	for t := range q.atWork {
 		// who takes longer than the mean is still some way off
-		rest += max(q.service.mean-now.Sub(t.began), q.service.deviation)
+		rest += max(scaled(q.service.mean, t.cost)-now.Sub(t.began), scaled(q.service.deviation, t.cost))
+		squares += t.cost * t.cost
 	}
 	wait := (float64(rest) + ahead*float64(q.service.mean)) / turns
 	// The variances of those before it add up, and its own turn must fit too.
-	spread := math.Sqrt(ahead+float64(len(q.atWork))) / turns
-	return time.Duration(wait) + q.service.margin(spread) + q.service.bound() - left
+	spread := math.Sqrt(squares) / turns
+	return time.Duration(wait) + q.service.margin(spread) + scaled(q.service.bound(), cost) - left
 }
 
 // perPlace is how often a place gets free.
 func (q *Queue) perPlace() time.Duration { return q.service.mean / time.Duration(q.turns) }
+
+func scaled(d time.Duration, by float64) time.Duration { return time.Duration(float64(d) * by) }
 
 // retryAfter is above 0 for a time of no length too.
 func (q *Queue) retryAfter(d time.Duration) time.Duration { return max(d, time.Millisecond) }

@@ -1,8 +1,12 @@
 package service
 
 import (
+	"bytes"
 	"context"
+	"image"
 
+	"github.com/penstock-ml/penstock/internal/imaging"
+	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/serve/model"
 )
 
@@ -75,8 +79,32 @@ func decide(m *model.Model, scores []float32) []Score {
 	return all
 }
 
+// leastPixels is what enlarging a smaller picture costs too.
+const leastPixels = 50_000
+
+// pixelsOf is a picture's size by its header, within the limits of pictures:
+// what is no picture is found out soon.
+func pixelsOf(picture []byte) float64 {
+	size, _, err := image.DecodeConfig(bytes.NewReader(picture))
+	if err != nil {
+		return leastPixels
+	}
+	return min(max(float64(size.Width)*float64(size.Height), leastPixels), float64(imaging.DefaultLimits.Pixels))
+}
+
+// pixelsIn is the same of tensors [n, channels, height, width].
+func pixelsIn(inputs []oip.Tensor) float64 {
+	pixels := 0.0
+	for _, t := range inputs {
+		if s := t.Shape; len(s) == 4 {
+			pixels += float64(s[0]) * float64(s[2]) * float64(s[3])
+		}
+	}
+	return min(max(pixels, leastPixels), float64(imaging.DefaultLimits.Pixels))
+}
+
 func (w *work) enlarge(ctx context.Context, m *model.Model, r PredictRequest) (*Prediction, error) {
-	ctx, err := w.enter(ctx)
+	ctx, err := w.enterWith(ctx, pixelsOf(r.Picture)/1e6)
 	if err != nil {
 		return nil, err
 	}

@@ -162,6 +162,9 @@ func (s *Service) Infer(ctx context.Context, r InferRequest) (i *Inference, err 
 	if err := w.parse(&r); err != nil {
 		return nil, err
 	}
+	if m.Task() == taskSuperResolution {
+		w.cost(pixelsIn(r.Inputs) / 1e6)
+	}
 	result, err := m.Infer(ctx, r.Inputs, r.Outputs)
 	w.leave(err == nil)
 	if err != nil {

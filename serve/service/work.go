@@ -69,9 +69,11 @@ func (w *work) find() (*model.Model, error) {
 	return m, nil
 }
 
-// enter waits for the turn. The context that it gives ends with the sender's
-// own deadline.
-func (w *work) enter(ctx context.Context) (context.Context, error) {
+// enter waits for the turn of a request that costs as much as any other. The
+// context that it gives ends with the sender's own deadline.
+func (w *work) enter(ctx context.Context) (context.Context, error) { return w.enterWith(ctx, 1) }
+
+func (w *work) enterWith(ctx context.Context, cost float64) (context.Context, error) {
 	deadline := w.call.Deadline
 	if deadline.IsZero() {
 		deadline = w.call.Began.Add(w.s.o.SLO)
@@ -83,13 +85,20 @@ func (w *work) enter(ctx context.Context) (context.Context, error) {
 	if w.served.Queue == nil {
 		return ctx, nil
 	}
-	turn, err := w.served.Queue.Enter(ctx, deadline)
+	turn, err := w.served.Queue.EnterWith(ctx, deadline, cost)
 	if err != nil {
 		return nil, err
 	}
 	w.turn = turn
 	w.phases.Queue += turn.Waited()
 	return ctx, nil
+}
+
+// cost says what the work costs where that was not known before the turn.
+func (w *work) cost(cost float64) {
+	if w.turn != nil {
+		w.turn.Costs(cost)
+	}
 }
 
 // leave gives the turn back.
