@@ -139,8 +139,9 @@ func describe(m *model.Model) []line {
 		frameworks = append(frameworks, name+" "+from.Frameworks[name])
 	}
 	difference := ""
-	if manifest.Outputs.HeatmapMethod != "" {
-		difference = fmt.Sprintf("%.3g", manifest.Outputs.HeatmapDifference)
+	heatmap := m.Heatmap()
+	if heatmap.Method != "" {
+		difference = fmt.Sprintf("%.3g", max(heatmap.Difference, manifest.Outputs.HeatmapDifference))
 	}
 	return append(enlarging(m), []line{
 		{"name", manifest.Name},
@@ -150,7 +151,7 @@ func describe(m *model.Model) []line {
 		{"outputs", declared(m.Outputs())},
 		{"activation", manifest.Outputs.Activation},
 		{"heatmap", manifest.Outputs.Heatmap},
-		{"heatmap_method", manifest.Outputs.HeatmapMethod},
+		{"heatmap_method", heatmap.Method},
 		{"heatmap_difference", difference},
 		{"labels", strings.Join(manifest.LabelNames(), ", ")},
 		{"goldens", fmt.Sprint(len(manifest.Goldens))},

@@ -15,13 +15,9 @@ import (
 	"github.com/penstock-ml/penstock/serve/model"
 )
 
-const (
-	heatmapMethod = "cam"
-	// A map is called exact where it gives the scores to this difference.
-	camTolerance = 1e-5
-	// Besides the goldens, the map is compared on so many random pictures.
-	camPictures = 8
-)
+// camPictures is on how many random pictures the map is compared, besides the
+// goldens.
+const camPictures = 8
 
 // camAdder makes a bundle whose graph gives a class activation map.
 type camAdder struct {
@@ -49,7 +45,7 @@ func addCAM(ctx context.Context, runtime *model.Runtime, parent *bundle.Bundle, 
 	switch {
 	case outputs.Heatmap != "" && outputs.Heatmap != a.cam.Output:
 		return nil, "", fmt.Errorf("the bundle has a heat map of another kind, its output %q: remove outputs.heatmap from its %s first", outputs.Heatmap, bundle.ManifestFile)
-	case outputs.HeatmapMethod == heatmapMethod:
+	case outputs.HeatmapMethod == model.MethodCAM:
 		difference, err := a.difference(ctx, parent)
 		return parent, fmt.Sprintf("has its class activation map already: the output %s, which gives the scores to %.2g; nothing was written", outputs.Heatmap, difference), err
 	}
@@ -84,10 +80,10 @@ func (a camAdder) write(ctx context.Context, out string) (_ *bundle.Bundle, err 
 		return nil, err
 	}
 	m := a.parent.Manifest
-	if m.Outputs.HeatmapShift, err = a.shift(); err != nil {
+	if m.Outputs.HeatmapShift, err = model.ShiftOf(filepath.Join(dir, bundle.ModelFile), a.cam.Output); err != nil {
 		return nil, err
 	}
-	m.Outputs.Heatmap, m.Outputs.HeatmapMethod = a.cam.Output, heatmapMethod
+	m.Outputs.Heatmap, m.Outputs.HeatmapMethod = a.cam.Output, model.MethodCAM
 	m.Provenance.Parent = a.parent.Digest
 	if err := bundle.WriteManifest(dir, m); err != nil {
 		return nil, err
@@ -106,15 +102,6 @@ func (a camAdder) write(ctx context.Context, out string) (_ *bundle.Bundle, err 
 		return nil, err
 	}
 	return bundle.Read(out)
-}
-
-// shift is how far the map lies off the picture; zero where nobody can tell.
-func (a camAdder) shift() (bundle.Shift, error) {
-	field, err := a.cam.Graph.ReceptiveField(a.cam.Output)
-	if err != nil || !field.Local {
-		return bundle.Shift{}, err
-	}
-	return bundle.Shift{Down: field.Shift()[0], Right: field.Shift()[1]}, nil
 }
 
 // fill copies the parent's files, goldens and all, and puts the new graph in
@@ -138,7 +125,7 @@ func (a camAdder) fill(dir string) error {
 }
 
 // difference runs the goldens and random pictures through a bundle, and tells
-// how far the scores are from those of the map. Beyond camTolerance it is an
+// how far the scores are from those of the map. Beyond graph.Exact it is an
 // error. Opening the bundle compares the goldens' scores too.
 func (a camAdder) difference(ctx context.Context, b *bundle.Bundle) (worst float64, err error) {
 	m, err := model.Open(ctx, a.runtime, b)
@@ -164,8 +151,8 @@ func (a camAdder) difference(ctx context.Context, b *bundle.Bundle) (worst float
 			return 0, fmt.Errorf("%s: %w", what, err)
 		}
 		d := a.cam.Difference(scores.Values, scores.Heatmap)
-		if !(d <= camTolerance) { // NaN too
-			return 0, fmt.Errorf("%s: the class activation map and the scores are %.2g apart, the tolerance is %.2g: the map is not exact and is refused", what, d, camTolerance)
+		if !(d <= graph.Exact) { // NaN too
+			return 0, fmt.Errorf("%s: the class activation map and the scores are %.2g apart, the tolerance is %.2g: the map is not exact and is refused", what, d, graph.Exact)
 		}
 		worst = max(worst, d)
 	}

@@ -88,7 +88,7 @@ type Outputs struct {
 	Activation string `yaml:"activation,omitempty"` // what the reader still has to apply to the scores: none, sigmoid, softmax
 	// HeatmapMethod says what the heat map is: cam, a class activation map,
 	// whose mean over the picture plus the classifier's bias is the label's
-	// logit. HeatmapDifference is how far that was seen to fail, as the
+	// logit. Where it is empty the server finds out. HeatmapDifference is how far that was seen to fail, as the
 	// greatest absolute difference between the scores; it is 0 where nothing
 	// was measured or nothing differs.
 	HeatmapMethod     string  `yaml:"heatmap_method,omitempty"`

@@ -44,9 +44,11 @@ func TestPositiveFindingsAreExplainedOverThePicture(t *testing.T) {
 		method service.Method
 		exact  bool
 	}{
-		"class activation map": {func(m *bundle.Manifest) { m.Outputs.HeatmapMethod = "cam" }, service.CAM, true},
-		"a map of its own":     {func(*bundle.Manifest) {}, service.OwnMap, false},
-		"no map":               {func(m *bundle.Manifest) { m.Outputs.Heatmap = "" }, service.Occlusion, false},
+		"class activation map": {func(*bundle.Manifest) {}, service.CAM, true},
+		"a map of its own": {func(m *bundle.Manifest) { // the scores are squashed twice: the map does not give them
+			m.Outputs.Activation, m.Labels[1].Threshold = "sigmoid", 0.9
+		}, service.OwnMap, false},
+		"no map": {func(m *bundle.Manifest) { m.Outputs.Heatmap = "" }, service.Occlusion, false},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

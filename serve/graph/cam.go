@@ -47,38 +47,6 @@ func (g *Graph) AddCAM(scores string, labels int) (CAM, error) {
 	return cam, err
 }
 
-// Logits are what a map of one picture, [labels, h, w], says the linear layer
-// gave.
-func (c CAM) Logits(heat []float32) []float64 {
-	logits := make([]float64, len(c.Bias))
-	cells := len(heat) / len(c.Bias)
-	for i := range logits {
-		for _, v := range heat[i*cells : (i+1)*cells] {
-			logits[i] += float64(v)
-		}
-		logits[i] = logits[i]/float64(cells) + float64(c.Bias[i])
-	}
-	return logits
-}
-
-// Difference is the greatest absolute difference between the scores of one
-// picture, as the graph gives them, and those that the map stands for. Values
-// beyond 1 count relatively. It is NaN where a value is.
-func (c CAM) Difference(scores, heat []float32) float64 {
-	worst := 0.0
-	for i, want := range c.Logits(heat) {
-		if c.Sigmoid {
-			want = 1 / (1 + math.Exp(-want))
-		}
-		got := float64(scores[i])
-		d := math.Abs(got-want) / max(1, math.Abs(got))
-		if !(d <= worst) {
-			worst = d
-		}
-	}
-	return worst
-}
-
 // classifier is the end of a network.
 type classifier struct {
 	features string    // the last feature map, [n, channels, h, w]

@@ -3,6 +3,7 @@ package graph_test
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -53,6 +54,10 @@ func TestTheMeanOfTheMapPlusTheBiasIsTheLogit(t *testing.T) {
 			wrong[2] += 0.01
 			if d := cam.Difference(wrong, outputs["heatmap"].Data); d < 0.005 {
 				t.Errorf("a wrong score is only %v apart", d)
+			}
+			wrong[0] = float32(math.NaN())
+			if d := cam.Difference(wrong, outputs["heatmap"].Data); !math.IsNaN(d) {
+				t.Errorf("a score that is no number is %v apart", d)
 			}
 			after, err := g.Marshal()
 			must(t, err)

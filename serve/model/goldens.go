@@ -45,7 +45,10 @@ func (m *Model) checkGoldens(ctx context.Context) error {
 	if err := m.checkProvider(ctx, examples[0]); err != nil {
 		return err
 	}
-	return m.checkTogether(ctx, examples)
+	if err := m.checkTogether(ctx, examples); err != nil {
+		return err
+	}
+	return m.checkHeatmap(ctx, examples)
 }
 
 // readGolden reads a golden in the way of the bundle's task.

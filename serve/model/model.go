@@ -24,6 +24,7 @@ type Model struct {
 	batcher         *batch.Batcher[item, *Result] // nil: no batching
 	placement       string                        // which nodes run where
 	worst           float64                       // greatest difference from the goldens
+	heatmap         Heatmap                       // what the heat map is
 
 	mu      sync.Mutex
 	users   int

@@ -18,8 +18,8 @@ type Method string
 
 // The methods.
 const (
-	CAM       Method = "cam"       // class activation map, of the bundle's heatmap output
-	OwnMap    Method = "model"     // the bundle's heatmap output, of which it does not say what it is
+	CAM       Method = "cam"       // the bundle's heatmap output, which was found to be a class activation map
+	OwnMap    Method = "model"     // the bundle's heatmap output, of which nobody knows what it is
 	Occlusion Method = "occlusion" // what covering parts of the picture does to the score
 )
 
@@ -111,13 +111,13 @@ func noTime(err error) string {
 func (e *Explanation) heat(ctx context.Context, of subject, label int) (explain.Map, error) {
 	if heatmap := of.scores.Heatmap; heatmap != nil {
 		e.Method = OwnMap
-		if of.model.Bundle().Manifest.Outputs.HeatmapMethod == string(CAM) {
+		known := of.model.Heatmap()
+		if known.Method == model.MethodCAM {
 			e.Method, e.Exact = CAM, true
 		}
 		h, w := int(of.scores.HeatmapShape[1]), int(of.scores.HeatmapShape[2])
 		heat := explain.CAM(heatmap[label*h*w:(label+1)*h*w], h, w)
-		shift := of.model.Bundle().Manifest.Outputs.HeatmapShift
-		heat.Shift = [2]float64{shift.Down, shift.Right}
+		heat.Shift = [2]float64{known.Shift.Down, known.Shift.Right}
 		return heat, ctx.Err()
 	}
 	e.Method = Occlusion
