@@ -40,10 +40,14 @@ func TestSpansCoverASideOnce(t *testing.T) {
 func TestPlansKeepTheBoundAndTheAlignment(t *testing.T) {
 	tr := Traits{Local: true, Scale: 2, Overlap: 13, Align: 4, PerPixel: 1000}
 	for _, memory := range []int64{17 << 20, 100 << 20, 4 << 30} {
-		for _, size := range [][2]int{{3000, 2001}, {5, 7}, {90, 4000}} {
+		for _, size := range [][2]int{{3000, 2001}, {5, 7}, {90, 4000}, {40000, 400}} {
 			b := Bounds{Memory: memory, Runs: 2}
 			p, err := tr.plan(size[1], size[0], b)
 			must(t, err)
+			perRow := int64(bandBytes * 4 * size[0])
+			if band := perRow * int64(p.rows[0].KeepTo); band > memory/8+perRow*int64(tr.step()+tr.Align) {
+				t.Errorf("%d MB, %v: rows of the answer take %d KB", memory>>20, size, band>>10)
+			}
 			if p.tile > memory || p.tile > memory/2 && p.rows[0].To >= 8*tr.step() {
 				t.Errorf("%d MB, %v: a tile takes %d MB", memory>>20, size, p.tile>>20)
 			}

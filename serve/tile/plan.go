@@ -48,6 +48,9 @@ const (
 	inReserve = 2.5
 	// longest bounds a tile's side: beyond it, the overlap costs little.
 	longest = 512
+	// bandBytes is what a pixel of the answer takes before it is encoded: what
+	// the model gave, the colours beside it, and both together.
+	bandBytes = 6
 )
 
 // span is a tile along one side of the picture, in input pixels: it is run from
@@ -95,7 +98,7 @@ func (t Traits) plan(height, width int, b Bounds) (plan, error) {
 		if err != nil {
 			return p, err
 		}
-		tileHeight, tileWidth = min(side, p.height), min(side, p.width)
+		tileHeight, tileWidth = min(side, t.rows(p.width, b), p.height), min(side, p.width)
 	}
 	p.rows, p.columns = spans(p.height, tileHeight, t.step()), spans(p.width, tileWidth, t.step())
 	// A graph of fixed size takes what it takes: it ran at load.
@@ -132,6 +135,14 @@ func (t Traits) side(b Bounds) (int, error) {
 		return 0, &tooLarge{fmt.Sprintf("the model sees %d pixels around each: the least tile takes %d MB, the bound is %d MB", t.Overlap, t.bytes(least, least)>>20, b.Memory>>20)}
 	}
 	return side, nil
+}
+
+// rows is how many rows of input a tile of a wide picture may have, so that the
+// rows of the answer that a row of tiles gives stay small beside the bound.
+func (t Traits) rows(width int, b Bounds) int {
+	perRow := int64(bandBytes * t.Scale * t.Scale * width)
+	rows := int(b.Memory/4/int64(max(b.Runs, 1))/perRow)/t.Align*t.Align + 2*t.step()
+	return max(rows, 2*t.step()+t.Align)
 }
 
 func (t Traits) bytes(height, width int) int64 {

@@ -44,7 +44,7 @@ func Look(b *bundle.Bundle) (Traits, error) {
 func (t Traits) String() string {
 	size := ""
 	if t.Height > 0 || t.Width > 0 {
-		size = fmt.Sprintf(", of %d x %d pixels", t.Width, t.Height)
+		size = fmt.Sprintf(" of %d x %d pixels", t.Width, t.Height)
 	}
 	memory := fmt.Sprintf("%.0f bytes a pixel", t.PerPixel)
 	if t.PerPixel == 0 {
