@@ -7,10 +7,12 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/penstock-ml/penstock/internal/imaging"
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/serve/model"
+	"github.com/penstock-ml/penstock/serve/service"
 )
 
 // TestTilesGiveTheBitsOfTheWholePicture compares the answers in 8 bits with
@@ -140,6 +142,9 @@ func TestAGraphThatSeesTheWholePictureIsRunWholeOrRefused(t *testing.T) {
 	if err = refusal(err); !errors.As(err, &large) || large.Code != imaging.TooLarge {
 		t.Fatalf("%v", err)
 	}
+	if p := service.ProblemOf(err); p.Kind != service.TooLarge {
+		t.Errorf("told as %s", p.Kind)
+	}
 	for _, word := range []string{"GlobalAveragePool", "61 x 60", "send a smaller picture", "3600 pixels"} {
 		if !strings.Contains(err.Error(), word) {
 			t.Errorf("%q does not say %q", err, word)
@@ -159,6 +164,27 @@ func (s *stopping) Raw(ctx context.Context, p imaging.Pixels) (*model.Result, er
 		s.stop()
 	}
 	return s.Runner.Raw(ctx, p)
+}
+
+// broken is a runner with a fault of the program.
+type broken struct{}
+
+func (broken) Raw(context.Context, imaging.Pixels) (*model.Result, error) { panic("out of range") }
+
+func TestATileThatBreaksIsItsRequestsFailure(t *testing.T) {
+	tr := Traits{Local: true, Scale: 2, Align: 1, PerPixel: 100}
+	_, err := newEngine(broken{}, tr, Bounds{Memory: 1 << 20, Runs: 2}, 1).enlarge(t.Context(), noise(90, 90, 1), func(band) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "out of range") || service.ProblemOf(err).Kind != service.Internal {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestTheTermEndsAPicture(t *testing.T) {
+	m := open(t, networks["edsr"])
+	_, err := New(Bounds{Memory: 32 << 20, Runs: 1, Term: 200 * time.Millisecond}).Enlarge(t.Context(), m, picture(t, 3000, 2000))
+	if !errors.Is(err, context.DeadlineExceeded) || service.ProblemOf(err).Kind != service.Late {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestTheEndOfARequestEndsItBetweenTiles(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"image"
 	"image/color"
+	"image/jpeg"
 	"image/png"
 	"slices"
 	"strings"
@@ -187,5 +188,20 @@ func TestAnswersBeyondTheLimitAreRefused(t *testing.T) {
 	_, err := New(Bounds{Memory: DefaultMemory, Runs: 1}).Tensors(t.Context(), m, picture(t, 3000, 2000))
 	if err == nil || !strings.Contains(err.Error(), "million") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestAPictureIsTurnedUprightBeforeItIsEnlarged sends a JPEG whose EXIF says
+// that it lies on its side.
+func TestAPictureIsTurnedUprightBeforeItIsEnlarged(t *testing.T) {
+	var file bytes.Buffer
+	must(t, jpeg.Encode(&file, bundletest.ColourPicture(40, 30, false), nil))
+	exif := []byte("Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00")
+	turned := slices.Concat(file.Bytes()[:2], []byte{0xff, 0xe1, 0, byte(len(exif) + 2)}, exif, file.Bytes()[2:])
+	m := modeltest.Open(t, modeltest.Runtime(t), bundletest.NewSuperResolution(t, bundle.ColourRGB))
+	answer, err := New(Bounds{Memory: LeastMemory, Runs: 1}).Enlarge(t.Context(), m, turned)
+	must(t, err)
+	if answer.Width != 60 || answer.Height != 80 {
+		t.Errorf("%d x %d", answer.Width, answer.Height)
 	}
 }

@@ -3,6 +3,7 @@ package tile
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -84,6 +85,11 @@ func (e *engine) band(whole context.Context, p imaging.Pixels, cut plan, b band)
 			break
 		}
 		group.Go(func() (err error) {
+			defer func() { // in a goroutine of its own it would end the process
+				if v := recover(); v != nil {
+					err = fmt.Errorf("a tile broke: %v\n%s", v, debug.Stack())
+				}
+			}()
 			each[i], err = e.tile(ctx, p, cut.tile, b, column)
 			return err
 		})

@@ -54,21 +54,30 @@ func (e *Enlarger) Learn(m *model.Model) (Traits, error) {
 }
 
 func (e *Enlarger) engine(m *model.Model) (*engine, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if known := e.engines[m.Digest()]; known != nil && known.runner == Runner(m) {
+	if known := e.known(m); known != nil {
 		return known, nil
 	}
 	traits, err := Look(m.Bundle())
 	if err != nil {
 		return nil, fmt.Errorf("model %s %s: %w", m.Name(), m.Digest(), err)
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if len(e.engines) >= engines {
 		clear(e.engines)
 	}
 	made := newEngine(m, traits, e.bounds, m.Bundle().Manifest.SuperResolution.Levels)
 	e.engines[m.Digest()] = made
 	return made, nil
+}
+
+func (e *Enlarger) known(m *model.Model) *engine {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if known := e.engines[m.Digest()]; known != nil && known.runner == Runner(m) {
+		return known
+	}
+	return nil
 }
 
 // Enlarge answers a picture with a PNG. *imaging.Error is the sender's fault.
