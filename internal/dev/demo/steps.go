@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
+	"github.com/penstock-ml/penstock/internal/line/rollout"
 	"github.com/penstock-ml/penstock/internal/verdict"
 )
 
@@ -214,13 +215,20 @@ func (d *demo) slowModel(ctx context.Context) error {
 }
 
 // failingModel: the champion with a graph that fails on over-exposed images
-// passes staging, which has none, and is caught by the canary.
+// passes staging, which has none, and is caught by the canary. The canary's
+// server would refuse it before any user met it, on the requests that it
+// remembers; one that has just started remembers none, and the judge must see
+// what users get.
 func (d *demo) failingModel(ctx context.Context) error {
+	if err := d.forget(ctx, "canary"); err != nil {
+		return err
+	}
 	s, o, err := d.play(ctx, "failing model", d.sabotage("failing"))
 	if err != nil {
 		return err
 	}
-	if err := expect(o.step == "rollout" && o.result.Verdict == verdict.Reject, "the canary to be rejected, %s said %s %s", o.step, s.Verdict, s.Reason); err != nil {
+	if err := expect(o.step == "rollout" && o.result.Verdict == verdict.Reject && o.result.Reason.Code == rollout.CodeErrors,
+		"the canary to be rejected for its errors, %s said %s %s", o.step, s.Verdict, s.Reason); err != nil {
 		return err
 	}
 	return expect(s.Production.After == s.Production.Before, "production to be rolled back to %s, it is %s", s.Production.Before, s.Production.After)
