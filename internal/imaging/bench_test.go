@@ -72,6 +72,7 @@ func BenchmarkResize(b *testing.B) {
 		spec := Spec{Width: 224, Height: 224, Channels: 1, Filter: filter, Decoder: "go"}
 		b.Run("grey-1024-"+filter, func(b *testing.B) { resizes(b, grey, spec) })
 		spec.Channels = 3
+		b.Run("grey-1024-in-colour-"+filter, func(b *testing.B) { resizes(b, grey, spec) })
 		b.Run("colour-1024-"+filter, func(b *testing.B) { resizes(b, colour, spec) })
 	}
 }

@@ -21,7 +21,7 @@ func ResizeInto(dst []uint8, img image.Image, s Spec) error {
 	if err := s.Validate(); err != nil {
 		return fmt.Errorf("image spec: %w", err)
 	}
-	return resample(dst, rowsOf(img, s.Channels), s.Width, s.Height, s.Filter)
+	return render(dst, img, s.Width, s.Height, s.Channels, s.Filter)
 }
 
 // Resize brings the picture to another size, stretched. The filter is one of
@@ -42,7 +42,27 @@ func (p Pixels) Resize(width, height int, filter string) (Pixels, error) {
 func PixelsOf(img image.Image, channels int) (Pixels, error) {
 	b := img.Bounds()
 	p := Pixels{b.Dx(), b.Dy(), channels, make([]uint8, b.Dx()*b.Dy()*max(0, channels))}
-	return p, resample(p.Pix, rowsOf(img, channels), p.Width, p.Height, nearest)
+	return p, render(p.Pix, img, p.Width, p.Height, channels, nearest)
+}
+
+// render resamples a decoded picture. One without colour is resampled once for
+// all three channels: they would come out the same.
+func render(dst []uint8, img image.Image, width, height, channels int, filter string) error {
+	n := width * height
+	if channels != 3 || len(dst) != 3*n || !grey(img) {
+		return resample(dst, rowsOf(img, channels), width, height, filter)
+	}
+	// In the last third of dst, from where it is spread over the whole: what
+	// is written never overtakes what is read.
+	levels := dst[2*n:]
+	if err := resample(levels, rowsOf(img, 1), width, height, filter); err != nil {
+		return err
+	}
+	for i, v := range levels {
+		p := dst[3*i : 3*i+3 : 3*i+3]
+		p[0], p[1], p[2] = v, v, v
+	}
+	return nil
 }
 
 // resample resizes in two passes, first across, then down, with the result of

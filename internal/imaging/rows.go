@@ -28,6 +28,16 @@ func rowsOf(img image.Image, channels int) rows {
 	return r
 }
 
+// grey tells whether the picture has the same level in red, green and blue
+// everywhere, by its type.
+func grey(img image.Image) bool {
+	switch img.(type) {
+	case *image.Gray, *image.Gray16:
+		return true
+	}
+	return false
+}
+
 // rows gives pixels as they are.
 func (p Pixels) rows() rows {
 	n := p.Width * p.Channels
