@@ -35,6 +35,9 @@ func FuzzParse(f *testing.F) {
 			if field, err := g.ReceptiveField(o.Name); err == nil && field.Local && (field.Align < 1 || field.Scale < 1 || field.Stride < 1 || field.Overlap < 0) {
 				t.Errorf("%s: %+v", o.Name, field)
 			}
+			if bytes, err := g.Memory(o.Name); err == nil && !(bytes > 0) {
+				t.Errorf("%s: %v bytes a pixel", o.Name, bytes)
+			}
 			cam, err := g.AddCAM(o.Name, 3)
 			if err != nil || !cam.Added {
 				continue

@@ -68,6 +68,9 @@ func (s sizer) peak(nodes []*onnxpb.Node, last map[string]int) (float64, error) 
 			live -= s.elements[name]
 		}
 	}
+	if !(most >= 0 && most < farthest*farthest) {
+		return 0, fmt.Errorf("%g numbers for each pixel are no network's", most)
+	}
 	return 4 * most, nil
 }
 
