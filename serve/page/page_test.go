@@ -2,10 +2,7 @@ package page_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
-	"image"
-	"image/png"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -17,7 +14,6 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
-	"golang.org/x/image/draw"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
@@ -30,6 +26,7 @@ import (
 	"github.com/penstock-ml/penstock/serve/model/modeltest"
 	"github.com/penstock-ml/penstock/serve/page"
 	"github.com/penstock-ml/penstock/serve/service"
+	"github.com/penstock-ml/penstock/serve/tile"
 )
 
 // fixed is a host whose model never changes.
@@ -44,22 +41,6 @@ func (f fixed) Use() (*model.Model, func(), error) {
 type uncounted struct{}
 
 func (uncounted) Count(metrics.Request) {}
-
-// enlarger enlarges by itself: the page is tested here, not the model.
-type enlarger struct{}
-
-func (enlarger) Enlarge(_ context.Context, m *model.Model, picture []byte) (*service.Enlargement, error) {
-	img, _, err := imaging.Decode(picture, imaging.DefaultLimits)
-	if err != nil {
-		return nil, err
-	}
-	scale, b := m.Bundle().Manifest.SuperResolution.Scale, img.Bounds()
-	out := image.NewRGBA(image.Rect(0, 0, scale*b.Dx(), scale*b.Dy()))
-	draw.CatmullRom.Scale(out, out.Rect, img, b, draw.Src, nil)
-	var file bytes.Buffer
-	err = png.Encode(&file, out)
-	return &service.Enlargement{Enlarged: service.Enlarged{PNG: file.Bytes(), Width: out.Rect.Dx(), Height: out.Rect.Dy(), Scale: scale}}, err
-}
 
 // start serves an X-ray model and one that enlarges.
 func start(t *testing.T) string {
@@ -97,7 +78,7 @@ func handler(t *testing.T) http.Handler {
 		}
 	}
 	log := slog.New(slog.DiscardHandler)
-	core := service.New(service.Options{Log: log, SLO: time.Second, Strays: uncounted{}, Models: served, Enlarger: enlarger{}})
+	core := service.New(service.Options{Log: log, SLO: time.Second, Strays: uncounted{}, Models: served, Enlarger: tile.New(tile.Bounds{Memory: tile.LeastMemory, Runs: 2})})
 	return api.New(api.Options{Service: core, Log: log, Buffers: buffers.New(), Page: true}).Handler()
 }
 

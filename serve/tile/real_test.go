@@ -45,6 +45,14 @@ func TestTheModelZoosNetworkGivesItsVector(t *testing.T) {
 			t.Fatalf("element %d of the vector, %v, is %g from a level of 8 bits", i, v, d)
 		}
 	}
+	raw, err := m.Raw(t.Context(), p)
+	must(t, err)
+	defer raw.Release()
+	for i, v := range oip.Float32s(raw.Outputs[0].Data) {
+		if d := math.Abs(float64(v - want[i])); d > 1e-5 {
+			t.Fatalf("element %d is %v, the vector has %v", i, v, want[i])
+		}
+	}
 	got := enlargedBy(t, newEngine(m, traits(t, m), Bounds{Memory: 1 << 30, Runs: 1}, 1), p)
 	for i, v := range want {
 		if d := int(got.Pix[i]) - int(level(float64(v)*255)); d < -1 || d > 1 {
