@@ -79,7 +79,10 @@ curl --data-binary @chest.png http://127.0.0.1:8000/v1/models/xray/predict`,
 		Environment: append(append(workspace.StoreVariables(), engineVariables()...),
 			action.Variable{Name: "PENSTOCK_ADMIN_TOKEN", Description: "token of the admin listener; needed off loopback", Secret: true},
 			action.Variable{Name: access.Variable, Description: "tokens of the public listener, separated by commas: clients send one of them; none: everybody may", Secret: true}),
-		Run: func(ctx context.Context, env *action.Env) (verdict.Result, error) { return runServer(ctx, env, o) },
+		Run: func(ctx context.Context, env *action.Env) (verdict.Result, error) {
+			paceCollector(env.Getenv)
+			return runServer(ctx, env, o)
+		},
 	}
 }
 
@@ -116,7 +119,7 @@ func (o *runOptions) modelFlags() []cli.Flag {
 func (o *runOptions) limitFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.DurationFlag{Name: "slo", Usage: "`DURATION` within which answers are wanted: who would wait longer is refused; a boundary of the metrics", Value: 500 * time.Millisecond, Destination: &o.slo},
-		&cli.IntFlag{Name: "queue", Usage: "`NUMBER` of requests that may wait for a model; 0: none waits", Value: 128, Destination: &o.queue},
+		&cli.IntFlag{Name: "queue", Usage: "`NUMBER` of requests that may wait for a model; 0: none waits", Value: 512, Destination: &o.queue},
 		&cli.IntFlag{Name: "tile-memory", Usage: "`MIB` that the runs of a super-resolution model may take: larger pictures are run in tiles, or refused where the model needs them whole", Value: tile.DefaultMemory >> 20, Destination: &o.tileMemory},
 		&cli.IntFlag{Name: "max-requests", Usage: "`NUMBER` of requests that are read, wait or run at a time, over all models", Value: api.DefaultLimits.Requests, Destination: &o.requests},
 		&cli.IntFlag{Name: "max-connections", Usage: "`NUMBER` of connections to a public listener at a time; more wait", Value: 1024, Destination: &o.connections},

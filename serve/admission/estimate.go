@@ -12,6 +12,12 @@ const (
 	deviations    = 4
 )
 
+// outlier is how many bounds one turn counts at most. A machine that stood still
+// for a second made the turns at hand a thousand times as long and says nothing
+// of the next ones: whoever waits would be refused. Turns that do get longer
+// double the bound each time.
+const outlier = 4
+
 // staleTerm is how long an estimate counts that nothing confirms.
 const staleTerm = 2 * time.Second
 
@@ -30,6 +36,7 @@ func (e *estimate) observe(took time.Duration, now time.Time) {
 		e.known, e.mean, e.deviation, e.newest = true, took, took/2, now
 		return
 	}
+	took = min(took, max(outlier*e.bound(), time.Millisecond))
 	off := took - e.mean
 	turns := float64(e.turns)
 	e.mean += time.Duration(meanGain / turns * float64(off))

@@ -190,6 +190,42 @@ func TestAnIdleServerTriesAgainAfterItWasTooSlowForEverybody(t *testing.T) {
 	})
 }
 
+// A machine that stands still makes long the turns at hand, and a burst of what
+// came meanwhile. Once it goes on, all of that can be done in time.
+func TestWhatCameWhileTheMachineStoodStillIsLetIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := New(Options{Name: "xray", Turns: 3, Depth: 512})
+		work := func(took time.Duration) error {
+			turn, err := q.Enter(t.Context(), time.Now().Add(500*time.Millisecond))
+			if err != nil {
+				return err
+			}
+			time.Sleep(took)
+			turn.Leave(true)
+			return nil
+		}
+		burst := func(n int, took time.Duration) {
+			t.Helper()
+			var all sync.WaitGroup
+			for range n {
+				all.Go(func() {
+					if err := work(took); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+		}
+		for range 100 {
+			burst(1, time.Millisecond)
+		}
+		for range 5 {
+			burst(3, 2*time.Second)
+			burst(300, time.Millisecond)
+		}
+	})
+}
+
 func TestTurnsThatOnlyFailForTheirLengthCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := New(Options{Name: "xray", Turns: 1, Depth: 10})
