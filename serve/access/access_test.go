@@ -94,6 +94,12 @@ func TestARequestNeedsOneOfTheTokensExceptForHealth(t *testing.T) {
 			t.Errorf("%v %s", w.Header(), w.Body)
 		}
 	}
+	r := httptest.NewRequest("GET", "/v2", nil)
+	r.Header["Authorization"] = []string{"Bearer " + oldToken, "Bearer of-somebody-else"}
+	answer := httptest.NewRecorder()
+	if h.ServeHTTP(answer, r); answer.Code != 401 {
+		t.Errorf("two tokens: %d", answer.Code)
+	}
 	h = tokens(t, "").Handler(next)
 	if w := ask("/v2", ""); w.Code != 200 {
 		t.Errorf("no token is needed: %d", w.Code)

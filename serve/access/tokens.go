@@ -82,6 +82,9 @@ func (t Tokens) valid(authorization string) bool {
 	return strings.EqualFold(scheme, "Bearer") && found == 1
 }
 
+// among wants one Authorization: of two, others may go by the other one.
+func (t Tokens) among(given []string) bool { return len(given) == 1 && t.valid(given[0]) }
+
 // Handler asks for a token before next is reached, except at the paths in Open
 // and in open.
 func (t Tokens) Handler(next http.Handler, open ...string) http.Handler {
@@ -89,7 +92,7 @@ func (t Tokens) Handler(next http.Handler, open ...string) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if slices.Contains(Open, r.URL.Path) || slices.Contains(open, r.URL.Path) || t.valid(r.Header.Get("Authorization")) {
+		if slices.Contains(Open, r.URL.Path) || slices.Contains(open, r.URL.Path) || t.among(r.Header.Values("Authorization")) {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -108,7 +111,7 @@ func (t Tokens) Call(method string, sent metadata.MD) error {
 	if !t.Needed() || slices.Contains(openMethods, method) {
 		return nil
 	}
-	if given := sent.Get("authorization"); len(given) == 1 && t.valid(given[0]) {
+	if t.among(sent.Get("authorization")) {
 		return nil
 	}
 	return status.Error(codes.Unauthenticated, missing)
