@@ -54,6 +54,9 @@ func TestSlowSendersAreCutOffAndOthersDoNotNotice(t *testing.T) {
 		if strings.Contains(string(answer), " 200 ") || strings.Contains(string(answer), " 500 ") {
 			t.Errorf("a slow %s is answered:\n%s", name, answer)
 		}
+		if name == "body" && !strings.Contains(string(answer), "in the time that the server gives") {
+			t.Errorf("a slow body is not told why:\n%s", answer)
+		}
 	}
 	if code, answer := s.predict(bundletest.Picture(t, 9, 9, 9)); code != 200 {
 		t.Errorf("after them: %d %s", code, answer)
@@ -216,6 +219,11 @@ func TestWithTokensThePublicSideAsksForOne(t *testing.T) {
 			response.Body.Close()
 			if response.StatusCode != want {
 				t.Errorf("%s with %q: %s, want %d", path, authorization, response.Status, want)
+			}
+			for _, name := range []string{"Penstock-Request-Id", "Server-Timing", "Traceparent"} {
+				if response.Header.Get(name) == "" {
+					t.Errorf("%s with %q: no %s", path, authorization, name)
+				}
 			}
 		}
 	}

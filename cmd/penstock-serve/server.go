@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"github.com/penstock-ml/penstock/serve/host"
 	"github.com/penstock-ml/penstock/serve/metrics"
 	"github.com/penstock-ml/penstock/serve/model"
+	"github.com/penstock-ml/penstock/serve/remote"
 	"github.com/penstock-ml/penstock/serve/replay"
 	"github.com/penstock-ml/penstock/serve/rpc"
 	"github.com/penstock-ml/penstock/serve/service"
@@ -57,6 +59,9 @@ func runServer(ctx context.Context, env *action.Env, o runOptions) (r verdict.Re
 	return p.until(ctx, servers)
 }
 
+// fetchTerm bounds the fetching of a picture, redirects included.
+const fetchTerm = 10 * time.Second
+
 // closeTerm is what runs have to end that were terminated.
 const closeTerm = 5 * time.Second
 
@@ -74,7 +79,7 @@ type serving struct {
 func (o *runOptions) assemble(runtime *model.Runtime, load host.Load, log *slog.Logger) (*serving, error) {
 	p := &serving{o: *o, log: log, runtime: runtime, counted: metrics.New(o.slot, o.slo)}
 	if hosts := o.urlHosts.Value(); len(hosts) > 0 {
-		fetcher, err := newFetcher(hosts, log)
+		fetcher, err := remote.New(remote.Options{Allowed: hosts, MaxBytes: imaging.DefaultLimits.Bytes, Timeout: fetchTerm})
 		if err != nil {
 			return nil, verdict.Usage(err)
 		}
@@ -134,8 +139,9 @@ func (p *serving) sides(g guards, secure *tls.Config) []side {
 	limits.Requests = p.o.requests
 	public := api.New(api.Options{
 		Service: p.core, Log: p.log, Buffers: p.runtime.Buffers(), Fetcher: p.fetcher, Page: p.o.page, Limits: limits,
+		Enter: func(next http.Handler) http.Handler { return g.tokens.Handler(next, api.OpenPaths()...) },
 	})
-	all := []side{httpSide("public", p.o.listen, p.o.connections, p.o.read, g.tokens.Handler(public.Handler(), api.OpenPaths()...), secure, p.log)}
+	all := []side{httpSide("public", p.o.listen, p.o.connections, p.o.read, public.Handler(), secure, p.log)}
 	if p.o.grpcListen != "" {
 		all = append(all, p.grpcSide(g, secure))
 	}

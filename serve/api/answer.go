@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"strconv"
 	"time"
@@ -140,6 +141,9 @@ func readProblem(err error) error {
 	var tooLong *http.MaxBytesError
 	if errors.As(err, &tooLong) {
 		return service.Bad(service.TooLarge, "the body has more than %d bytes", tooLong.Limit)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) { // the connection's, not the request's
+		return &service.Problem{Kind: service.BadInput, Text: "the body did not come to its end in the time that the server gives a request", Err: err}
 	}
 	p := service.ProblemOf(err)
 	if p.Kind == service.Internal { // the connection's error

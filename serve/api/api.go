@@ -18,6 +18,8 @@ package api
 import (
 	"log/slog"
 	"net/http"
+	"path"
+	"strings"
 
 	"github.com/penstock-ml/penstock/internal/imaging"
 	"github.com/penstock-ml/penstock/internal/oip"
@@ -34,6 +36,9 @@ type Options struct {
 	Fetcher Fetcher       // of pictures by URL; nil: they are not taken
 	Page    bool          // the page at /
 	Limits  Limits        // zero: DefaultLimits
+	// Enter stands before every address, and turns away who may not. What it
+	// answers has the headers of every answer. nil: everybody may.
+	Enter func(http.Handler) http.Handler
 }
 
 // Server answers on the public listener.
@@ -95,10 +100,28 @@ func (s *Server) Handler() http.Handler {
 			reply(w, http.StatusMethodNotAllowed, oip.Error{Error: "this address takes " + r.method + " only"})
 		})
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, http.StatusNotFound, oip.Error{Error: "no such address"})
-	})
-	return s.guarded(mux)
+	mux.HandleFunc("/", nowhere)
+	entered := http.Handler(straight(mux))
+	if s.o.Enter != nil {
+		entered = s.o.Enter(entered)
+	}
+	return s.guarded(entered)
+}
+
+func nowhere(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusNotFound, oip.Error{Error: "no such address"})
+}
+
+// straight keeps paths with // or .. from the mux, which would send their
+// senders on to another address, without a word and with their pictures.
+func straight(mux http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if p := r.URL.EscapedPath(); !strings.HasPrefix(p, "/") || path.Clean(p) != p {
+			nowhere(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}
 }
 
 // OpenPaths are the addresses that show nothing of models or data: they may be

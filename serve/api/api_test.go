@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"log/slog"
 	"mime/multipart"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/serve/api"
 	"github.com/penstock-ml/penstock/serve/buffers"
+	"github.com/penstock-ml/penstock/serve/service"
 )
 
 const predictPath = "/v1/models/test/predict"
@@ -184,6 +186,34 @@ func TestWrongMethodsAreNamed(t *testing.T) {
 		t.Errorf("%d, Allow %q", a.status, a.header.Get("Allow"))
 	}
 	decode[oip.Error](t, a)
+}
+
+// The mux of the standard library would redirect them.
+func TestCrookedPathsAreNoAddresses(t *testing.T) {
+	w := serve(t, bundletest.Mean)
+	for _, path := range []string{"//v1/models/test/predict", "/v1/models//predict", "/v1/models/./test/predict", "/v2/../v1/models/test/predict", predictPath + "/"} {
+		if a := w.do("POST", path, "image/png", bright(t)); a.status != 404 || decode[oip.Error](t, a).Error == "" {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+}
+
+func TestWhoMayNotEnterIsAnsweredLikeEverybody(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	nobody := func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
+	}
+	server := api.New(api.Options{Service: service.New(service.Options{Log: log}), Log: log, Buffers: buffers.New(), Enter: nobody})
+	answer := httptest.NewRecorder()
+	server.Handler().ServeHTTP(answer, httptest.NewRequest("GET", "/v2", nil))
+	for _, name := range []string{api.RequestIDHeader, "Server-Timing", "Traceparent", "X-Content-Type-Options"} {
+		if answer.Header().Get(name) == "" {
+			t.Errorf("no %s", name)
+		}
+	}
+	if answer.Code != http.StatusUnauthorized {
+		t.Errorf("%d", answer.Code)
+	}
 }
 
 func TestPublicSideHasNoAdminAndNoMetrics(t *testing.T) {

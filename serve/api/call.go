@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/penstock-ml/penstock/serve/service"
@@ -20,16 +21,40 @@ const MaxTimeout = 600_000
 func callOf(r *http.Request) (service.Call, error) {
 	x := exchangeOf(r)
 	c := service.Call{Model: r.PathValue("name"), Version: r.PathValue("version"), ID: x.id, Trace: x.trace.id}
-	text := r.Header.Get(TimeoutHeader)
-	if text == "" {
+	n, told := numberIn(r.Header, TimeoutHeader)
+	if !told {
 		return c, nil
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > MaxTimeout {
-		return c, service.Bad(service.BadInput, "%s: want a whole number of milliseconds from 1 to %d", TimeoutHeader, MaxTimeout)
+	if n < 1 || n > MaxTimeout {
+		return c, service.Bad(service.BadInput, "%s: want one whole number of milliseconds, from 1 to %d", TimeoutHeader, MaxTimeout)
 	}
 	c.Deadline = x.came.Add(time.Duration(n) * time.Millisecond)
 	return c, nil
+}
+
+// numberIn reads a header that is one whole number in digits; -1 stands for
+// anything else. A header that comes twice is none: a proxy before this server
+// may go by the other one.
+func numberIn(h http.Header, name string) (n int, told bool) {
+	values := h.Values(name)
+	if len(values) == 0 || len(values) == 1 && values[0] == "" {
+		return 0, false
+	}
+	number, err := strconv.ParseUint(values[0], 10, 31) // which takes no sign
+	if err != nil || len(values) > 1 {
+		return -1, true
+	}
+	return int(number), true
+}
+
+// compressed tells whether the body is coded in any way.
+func compressed(h http.Header) bool {
+	for _, coding := range h.Values("Content-Encoding") {
+		if coding != "" && !strings.EqualFold(coding, "identity") {
+			return true
+		}
+	}
+	return false
 }
 
 // admit looks at all that can be said before the body is read, and reserves
@@ -40,7 +65,7 @@ func (s *Server) admit(r *http.Request, limit int64) (c service.Call, leave func
 	if err == nil {
 		err = s.service.Has(c.Model)
 	}
-	if coding := r.Header.Get("Content-Encoding"); err == nil && coding != "" && coding != "identity" {
+	if err == nil && compressed(r.Header) {
 		err = service.Bad(service.Unsupported, "the body is compressed: send it as it is")
 	}
 	if err == nil && r.ContentLength > limit {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"mime"
 	"mime/multipart"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -214,7 +215,7 @@ func TestUnknownQueriesAndDeadlinesAreRefused(t *testing.T) {
 			t.Errorf("%s: %d", query, a.status)
 		}
 	}
-	for _, timeout := range []string{"0", "-1", "1.5", "1s", "600001", "99999999999999999999"} {
+	for _, timeout := range []string{"0", "-1", "+5", "1.5", "1s", "600001", "99999999999999999999"} {
 		if a := w.send(header{api.TimeoutHeader: timeout}, "POST", predictPath, bright(t)); a.status != 400 {
 			t.Errorf("timeout %s: %d", timeout, a.status)
 		}
@@ -224,6 +225,53 @@ func TestUnknownQueriesAndDeadlinesAreRefused(t *testing.T) {
 	}
 	if a := w.send(header{"Content-Encoding": "gzip"}, "POST", predictPath, bright(t)); a.status != 415 {
 		t.Errorf("compressed: %d", a.status)
+	}
+	if a := w.send(header{"Content-Encoding": "Identity"}, "POST", predictPath, bright(t)); a.status != 200 {
+		t.Errorf("not compressed: %d", a.status)
+	}
+}
+
+// Of two headers of a name, a proxy before the server may have gone by the
+// other one.
+func TestHeadersThatComeTwiceAreRefused(t *testing.T) {
+	w := serve(t, bundletest.Mean)
+	for name, c := range map[string]struct {
+		values []string
+		status int
+	}{
+		api.TimeoutHeader:                 {[]string{"1000", "2000"}, 400},
+		"Inference-Header-Content-Length": {[]string{"10", "10"}, 400},
+		"Content-Encoding":                {[]string{"identity", "gzip"}, 415},
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), "POST", w.url+"/v2/models/test/infer", bytes.NewReader(inferBody(1, 0.5, "")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header[name] = c.values
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != c.status {
+			t.Errorf("%s: %s", name, response.Status)
+		}
+	}
+}
+
+// far is a Fetcher of a host that does not answer.
+type far struct{}
+
+func (far) Get(ctx context.Context, _ string) ([]byte, error) {
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
+func TestTheSendersDeadlineEndsTheFetchOfAPictureToo(t *testing.T) {
+	w := serveModels(t, options{fetcher: far{}}, bundletest.New(t, bundletest.Mean))
+	a := w.send(header{"Content-Type": "application/json", api.TimeoutHeader: "50"}, "POST", predictPath, []byte(`{"url": "https://pacs.example/1"}`))
+	if a.status != http.StatusGatewayTimeout {
+		t.Errorf("%d %s", a.status, a.body)
 	}
 }
 

@@ -62,11 +62,11 @@ func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
 // the bytes of tensors, where that is hardly any work.
 func (s *Server) read(r *http.Request, l *loan) (request *oip.Request, parse func() ([]oip.Tensor, []string, error), err error) {
 	request = &oip.Request{}
-	if told := r.Header.Get(headerLengthHeader); told != "" {
-		n, err := strconv.Atoi(told)
-		if err != nil || n < 0 {
-			return request, nil, service.Bad(service.BadInput, "%s: want a whole number of bytes", headerLengthHeader)
+	if n, told := numberIn(r.Header, headerLengthHeader); told {
+		if n < 0 {
+			return request, nil, service.Bad(service.BadInput, "%s: want one whole number of bytes", headerLengthHeader)
 		}
+		var err error
 		*request, err = oip.ReadRequest(r.Body, r.ContentLength, n, s.tensors, l.get)
 		return request, nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"mime"
 	"mime/multipart"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/penstock-ml/penstock/serve/buffers"
@@ -36,6 +37,16 @@ func (l *loan) get(n int) []byte {
 	b := l.pool.Get(n)
 	l.borrowed = append(l.borrowed, b)
 	return b
+}
+
+// larger lends n bytes that begin as b does, and takes back b, which is what was
+// lent last.
+func (l *loan) larger(b []byte, n int) []byte {
+	grown := l.pool.Get(n)
+	copy(grown, b)
+	l.borrowed[len(l.borrowed)-1] = grown
+	l.pool.Put(b)
+	return grown
 }
 
 func (l *loan) end() {
@@ -84,9 +95,7 @@ func readAll(body io.Reader, hint int64, l *loan) ([]byte, error) {
 		case err != nil:
 			return nil, err
 		case have == len(buffer):
-			larger := l.get(2 * have)
-			copy(larger, buffer)
-			buffer = larger
+			buffer = l.larger(buffer, 2*have)
 		}
 	}
 }
@@ -98,7 +107,7 @@ func onlyFile(form *multipart.Reader, length, limit int64, l *loan) (file []byte
 			break
 		}
 		var tooLong *http.MaxBytesError
-		if err != nil && !errors.As(err, &tooLong) {
+		if err != nil && !errors.As(err, &tooLong) && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return nil, &service.Problem{Kind: service.BadInput, Text: "the form cannot be read", Err: err}
 		}
 		if err != nil {

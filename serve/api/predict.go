@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"mime"
@@ -71,6 +72,11 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		s.reject(w, r, c, err)
 		return
+	}
+	if !c.Deadline.IsZero() { // fetching a picture is work too
+		ctx, cancel := context.WithDeadline(r.Context(), c.Deadline)
+		defer cancel()
+		r = r.WithContext(ctx)
 	}
 	loan := loan{pool: s.o.Buffers}
 	defer loan.end()

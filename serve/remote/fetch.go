@@ -157,7 +157,7 @@ func (f *Fetcher) hop(ctx context.Context, u *url.URL) ([]byte, *url.URL, error)
 	defer transport.CloseIdleConnections()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return nil, nil, refuse(BadURL, err, "the URL cannot be understood")
+		return nil, nil, refuse(BadURL, nil, "the URL cannot be understood") // err repeats it
 	}
 	request.Header.Set("User-Agent", "penstock-serve")
 	request.Header.Set("Accept", "image/png, image/jpeg")

@@ -25,9 +25,14 @@ func (s *Service) names() string {
 // *Problem.
 func (s *Service) Has(name string) error {
 	if s.served(name) == nil {
-		return Bad(NotFound, "no model %q here: this server serves %s", name, s.names())
+		return s.unknown(name)
 	}
 	return nil
+}
+
+// unknown repeats what was asked for, as far as a name may go.
+func (s *Service) unknown(name string) error {
+	return Bad(NotFound, "no model %.64q here: this server serves %s", name, s.names())
 }
 
 // Metadata describes a model; version may be empty. Errors are *Problem.

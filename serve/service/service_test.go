@@ -11,6 +11,7 @@ import (
 	"github.com/penstock-ml/penstock/serve/admission"
 	"github.com/penstock-ml/penstock/serve/metrics"
 	"github.com/penstock-ml/penstock/serve/model"
+	"github.com/penstock-ml/penstock/serve/remote"
 )
 
 // counted keeps what was counted.
@@ -96,6 +97,23 @@ func TestAPanicStaysInItsRequestAndIsCounted(t *testing.T) {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("no %s in the log: %s", want, &log)
 		}
+	}
+}
+
+func TestTheLogSaysWhyAPictureWasNotFetchedAndOfWhichRequest(t *testing.T) {
+	var log strings.Builder
+	var strays counted
+	s := New(Options{Log: slog.New(slog.NewTextHandler(&log, nil)), SLO: time.Second, Strays: &strays})
+	s.Reject(Call{ID: "r1"}, &remote.Refused{Reason: remote.Unreachable, Text: "for the sender", Cause: errors.New("no such host")})
+	if text := log.String(); !strings.Contains(text, `cause="no such host"`) || !strings.Contains(text, "request=r1") || strings.Contains(text, "for the sender") {
+		t.Errorf("log: %s", text)
+	}
+}
+
+func TestALongNameIsNotRepeatedWhole(t *testing.T) {
+	s := New(Options{Log: slog.New(slog.DiscardHandler)})
+	if err := s.Has(strings.Repeat("x", 50_000)); err == nil || len(err.Error()) > 200 {
+		t.Errorf("%.300v", err)
 	}
 }
 

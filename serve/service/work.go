@@ -11,6 +11,7 @@ import (
 	"github.com/penstock-ml/penstock/serve/admission"
 	"github.com/penstock-ml/penstock/serve/metrics"
 	"github.com/penstock-ml/penstock/serve/model"
+	"github.com/penstock-ml/penstock/serve/remote"
 )
 
 // work is one request under way.
@@ -45,7 +46,7 @@ func (s *Service) served(name string) *Served {
 func (s *Service) use(name, version string) (m *model.Model, release func(), err error) {
 	served := s.served(name)
 	if served == nil {
-		return nil, nil, Bad(NotFound, "no model %q here: this server serves %s", name, s.names())
+		return nil, nil, s.unknown(name)
 	}
 	m, release, err = served.Host.Use()
 	if err != nil {
@@ -53,7 +54,7 @@ func (s *Service) use(name, version string) (m *model.Model, release func(), err
 	}
 	if version != "" && version != m.Digest() {
 		release()
-		return nil, nil, Bad(NotFound, "version %q of model %q is not served: the one version is %s", version, name, m.Digest())
+		return nil, nil, Bad(NotFound, "version %.64q of model %q is not served: the one version is %s", version, name, m.Digest())
 	}
 	return m, release, nil
 }
@@ -201,12 +202,25 @@ func (w *work) log(r metrics.Request, err error) {
 	}
 	if err != nil {
 		attributes = append(attributes, slog.String("kind", r.Kind))
+		if cause := causeOf(err); cause != nil {
+			attributes = append(attributes, slog.Any("cause", cause))
+		}
 		if r.Outcome == metrics.ServerError {
 			level = slog.LevelError
 			attributes = append(attributes, slog.String("reason", reasonOf(err)))
 		}
 	}
 	w.s.o.Log.LogAttrs(context.Background(), level, "request", attributes...)
+}
+
+// causeOf is why a picture could not be fetched: the operator is told more than
+// the sender, and never the URL.
+func causeOf(err error) error {
+	var r *remote.Refused
+	if errors.As(err, &r) {
+		return r.Cause
+	}
+	return nil
 }
 
 // reasonOf is the error below the text that the sender gets.
