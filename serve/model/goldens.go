@@ -32,13 +32,14 @@ func (m *Model) checkGoldens(ctx context.Context) error {
 			}
 		}()
 	}
+	var seen heatmaps
 	for _, golden := range m.bundle.Manifest.Goldens {
 		e, err := m.readGolden(golden)
 		if err != nil {
 			return fmt.Errorf("golden %s: %w", golden, err)
 		}
 		examples = append(examples, e)
-		if err := m.checkExample(ctx, e); err != nil {
+		if err := m.checkExample(ctx, e, &seen); err != nil {
 			return err
 		}
 	}
@@ -48,7 +49,7 @@ func (m *Model) checkGoldens(ctx context.Context) error {
 	if err := m.checkTogether(ctx, examples); err != nil {
 		return err
 	}
-	return m.checkHeatmap(ctx, examples)
+	return m.checkHeatmap(seen)
 }
 
 // readGolden reads a golden in the way of the bundle's task.
@@ -145,8 +146,8 @@ func (m *Model) readArray(file string, d Declared) (oip.Tensor, error) {
 	return oip.Tensor{Name: d.Name, Datatype: d.Datatype, Shape: shape, Data: data}, nil
 }
 
-// checkExample runs one golden.
-func (m *Model) checkExample(ctx context.Context, e example) error {
+// checkExample runs one golden; seen keeps its heat map, nil: nothing does.
+func (m *Model) checkExample(ctx context.Context, e example, seen *heatmaps) error {
 	r, err := m.runAlone(ctx, e.inputs)
 	if err != nil {
 		return fmt.Errorf("golden %s: %w", e.name, err)
@@ -156,6 +157,12 @@ func (m *Model) checkExample(ctx context.Context, e example) error {
 		if err := m.compare(r.Outputs[i], want, e.name); err != nil {
 			return err
 		}
+	}
+	if seen == nil || m.bundle.Manifest.Outputs.Heatmap == "" {
+		return nil
+	}
+	if err := seen.add(m, r); err != nil {
+		return fmt.Errorf("golden %s: %w", e.name, err)
 	}
 	return nil
 }
@@ -210,7 +217,7 @@ func (m *Model) runTogether(ctx context.Context, rows []example) error {
 	inputs := make([][]oip.Tensor, len(rows))
 	for i, e := range rows {
 		if e.part {
-			if err := m.checkExample(ctx, e); err != nil {
+			if err := m.checkExample(ctx, e, nil); err != nil {
 				return err
 			}
 		}

@@ -1,8 +1,8 @@
 package model
 
 import (
-	"context"
 	"fmt"
+	"slices"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/oip"
@@ -25,19 +25,31 @@ type Heatmap struct {
 // Heatmap says what the output of that name is.
 func (m *Model) Heatmap() Heatmap { return m.heatmap }
 
-// checkHeatmap runs the goldens once more for their heat maps. Goldens that are
-// all alike tell nothing: the manifest's word stands then, which
-// `penstock-serve inspect --add-cam` gave on other pictures too.
-func (m *Model) checkHeatmap(ctx context.Context, examples []example) error {
+// heatmaps are the goldens' scores, from 0 to 1, and their heat maps.
+type heatmaps struct{ scores, heats [][]float32 }
+
+func (s *heatmaps) add(m *Model, r *Result) error {
+	values, err := m.scoresOf(r, 1)
+	if err != nil {
+		return err
+	}
+	t := r.Outputs[find(m.outputs, m.bundle.Manifest.Outputs.Heatmap)]
+	if labels := int64(len(values[0])); len(t.Shape) != 4 || t.Shape[0] != 1 || t.Shape[1] != labels || len(t.Data) == 0 {
+		return fmt.Errorf("the heat map %q has the shape %s, want [1, %d, height, width]", t.Name, shapeText(t.Shape), labels)
+	}
+	s.scores, s.heats = append(s.scores, values[0]), append(s.heats, slices.Clone(oip.Float32s(t.Data)))
+	return nil
+}
+
+// checkHeatmap finds out what the heat map is. Goldens that are all alike tell
+// nothing: the manifest's word stands then, which `penstock-serve inspect
+// --add-cam` gave on other pictures too.
+func (m *Model) checkHeatmap(seen heatmaps) (err error) {
 	said := m.bundle.Manifest.Outputs
 	if said.Heatmap == "" {
 		return nil
 	}
-	scores, heats, err := m.maps(ctx, examples)
-	if err != nil {
-		return err
-	}
-	difference, told := graph.FitCAM(scores, heats)
+	difference, told := graph.FitCAM(seen.scores, seen.heats)
 	switch {
 	case said.HeatmapMethod == "" && !(told && difference <= graph.Exact):
 		return nil
@@ -50,35 +62,6 @@ func (m *Model) checkHeatmap(ctx context.Context, examples []example) error {
 		m.heatmap.Shift, err = ShiftOf(m.bundle.Path(bundle.ModelFile), said.Heatmap)
 	}
 	return err
-}
-
-// maps gives the goldens' scores, from 0 to 1, and their heat maps.
-func (m *Model) maps(ctx context.Context, examples []example) (scores, heats [][]float32, err error) {
-	for _, e := range examples {
-		s, heat, err := m.mapOf(ctx, e)
-		if err != nil {
-			return nil, nil, fmt.Errorf("golden %s: %w", e.name, err)
-		}
-		scores, heats = append(scores, s), append(heats, heat)
-	}
-	return scores, heats, nil
-}
-
-func (m *Model) mapOf(ctx context.Context, e example) (scores, heat []float32, err error) {
-	r, err := m.runAlone(ctx, e.inputs)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer r.Release()
-	values, err := m.scoresOf(r, 1)
-	if err != nil {
-		return nil, nil, err
-	}
-	t := r.Outputs[find(m.outputs, m.bundle.Manifest.Outputs.Heatmap)]
-	if labels := int64(len(values[0])); len(t.Shape) != 4 || t.Shape[0] != 1 || t.Shape[1] != labels || len(t.Data) == 0 {
-		return nil, nil, fmt.Errorf("the heat map %q has the shape %s, want [1, %d, height, width]", t.Name, shapeText(t.Shape), labels)
-	}
-	return values[0], append(heat, oip.Float32s(t.Data)...), nil
 }
 
 // ShiftOf follows an output of the graph in the file back to the picture; 0
