@@ -84,7 +84,9 @@ func CheckListener(address, token string, tls bool) (Access, error) {
 	return Access{Token: token, Loopback: loopback}, nil
 }
 
-// Handler is the private side's routes.
+// Handler is the private side's routes. Without a token whoever reaches the
+// listener may: the pages of strangers, which a browser on this host shows,
+// reach it too, and are turned away.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, handle := range map[string]http.HandlerFunc{
@@ -104,7 +106,11 @@ func (s *Server) Handler() http.Handler {
 	}
 	mux.Handle("GET /metrics", metrics)
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, oip.Live{Live: true}) })
-	return mux
+	strangers := http.NewCrossOriginProtection()
+	strangers.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fail(w, http.StatusForbidden, "a page of another origin may not change what is served here")
+	}))
+	return strangers.Handler(mux)
 }
 
 // authorised compares digests of the tokens: equal lengths, constant time.

@@ -171,6 +171,29 @@ func TestWithATokenOnlyItsBearerMay(t *testing.T) {
 	}
 }
 
+// A browser sends a POST without a body type of its own from any page, unasked.
+func TestPagesOfStrangersChangeNothing(t *testing.T) {
+	url := serve(t, admin.Access{Loopback: true})
+	for name, value := range map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"} {
+		request, err := http.NewRequestWithContext(t.Context(), "POST", url+"/v2/repository/models/test/unload", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set(name, value)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusForbidden {
+			t.Errorf("%s: %s", name, response.Status)
+		}
+	}
+	if _, body := do(t, "GET", url+"/admin/v1/models/test", "", ""); !strings.Contains(body, `"state":"empty"`) {
+		t.Errorf("unloaded: %s", body)
+	}
+}
+
 func TestOffLoopbackMetricsNeedTheToken(t *testing.T) {
 	base := serve(t, admin.Access{Token: "secret"})
 	if code, _ := do(t, "GET", base+"/metrics", "", ""); code != 401 {
