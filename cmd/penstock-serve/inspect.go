@@ -155,6 +155,7 @@ func describe(m *model.Model) []line {
 		{"heatmap_difference", difference},
 		{"labels", strings.Join(manifest.LabelNames(), ", ")},
 		{"goldens", fmt.Sprint(len(manifest.Goldens))},
+		{"placement", m.Placement()},
 		{"golden_difference", fmt.Sprintf("%.3g", m.GoldenDifference())},
 		{"tolerance", fmt.Sprint(manifest.Tolerance)},
 		{"run_key", from.RunKey},

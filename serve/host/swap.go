@@ -36,7 +36,8 @@ func (h *Host) replace(ctx context.Context, digest string) (*replay.Report, erro
 	h.status = Status{Digest: digest, State: Ready, Serving: digest, Replay: report}
 	h.mu.Unlock()
 	h.observer.Load(metrics.Loaded)
-	h.log.Info("serving", "model", h.name, "digest", digest, "golden_difference", next.GoldenDifference())
+	h.log.Info("serving", "model", h.name, "digest", digest, "golden_difference", next.GoldenDifference(),
+		"placement", next.Placement(), "heatmap_method", next.Heatmap().Method)
 	h.retire(previous)
 	return report, nil
 }
