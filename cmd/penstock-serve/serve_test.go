@@ -113,6 +113,41 @@ func TestAKilledServerServesTheSameModelAgain(t *testing.T) {
 	}
 }
 
+func TestAServerKilledInTheMidstOfALoadServesTheOneOrTheOther(t *testing.T) {
+	w := newWorld(t)
+	serving, next := w.publish(bundletest.Mean), w.publish(bundletest.Heavy)
+	state := t.TempDir()
+	s := w.serve(state)
+	if code, body := s.put(serving); code != 200 {
+		t.Fatalf("%d %s", code, body)
+	}
+	picture := bundletest.Picture(t, 9, 9, 9)
+	for _, delay := range []time.Duration{0, 5, 15, 40, 100} { // fetch, goldens, swap: wherever it is by then
+		answer := make(chan int, 1)
+		go func() {
+			code, _, _ := s.try("PUT", s.admin+"/admin/v1/models/test", fmt.Appendf(nil, `{"digest":%q}`, next)) // no answer: killed before
+			answer <- code
+		}()
+		time.Sleep(delay * time.Millisecond)
+		s.kill()
+		done := <-answer == 200
+		s = w.serve(state)
+		s.await("a model", func() bool {
+			code, _ := s.do("GET", s.public+"/v2/health/ready", nil)
+			return code == 200
+		})
+		code, body := s.predict(picture)
+		swapped := strings.Contains(string(body), next)
+		if code != 200 || !swapped && (done || !strings.Contains(string(body), serving)) {
+			t.Errorf("killed after %d ms, the load answered: %t: %d %s", delay, done, code, body)
+		}
+		if code, body := s.put(next); code != 200 {
+			t.Errorf("killed after %d ms, then: %d %s", delay, code, body)
+		}
+		serving, next = next, serving
+	}
+}
+
 func TestWithoutTheBucketTheServedModelIsServedAgainAndNothingIsSaidOfAnother(t *testing.T) {
 	w := newWorld(t)
 	digest, other := w.publish(bundletest.Mean), w.publish(bundletest.Failing)
