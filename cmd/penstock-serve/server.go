@@ -45,6 +45,7 @@ func runServer(ctx context.Context, env *action.Env, o runOptions) (r verdict.Re
 	if err != nil {
 		return r, err
 	}
+	schedule(runtime.CPUs())
 	p, err := o.assemble(runtime, load, log)
 	if err != nil {
 		return r, errors.Join(err, runtime.Close())
@@ -106,6 +107,7 @@ func (o *runOptions) assemble(runtime *model.Runtime, load host.Load, log *slog.
 	}
 	p.core = service.New(service.Options{
 		Log: log, Version: action.BuildVersion(version), SLO: o.slo, Strays: p.counted.Model(metrics.NoDigest), Models: served, Enlarger: enlarger,
+		Explainers: max(1, runtime.CPUs()/2),
 	})
 	return p, nil
 }

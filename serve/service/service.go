@@ -15,7 +15,6 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -63,12 +62,11 @@ type Options struct {
 	// ExplainTerm bounds an explanation where the request has no deadline of its
 	// own; 0: 10 s.
 	ExplainTerm time.Duration
+	// Explainers is how many requests are explained at a time, at least one. They
+	// stand outside of the queue, and what a heat map costs must not make
+	// predictions wait: half of the CPUs are enough.
+	Explainers int
 }
-
-// explainers is how many requests are explained at a time: on half of the CPUs,
-// at least one. They stand outside of the queue, and what a heat map costs must
-// not make predictions wait.
-func explainers() int { return max(1, runtime.GOMAXPROCS(0)/2) }
 
 // Service is safe for concurrent use.
 type Service struct {
@@ -82,7 +80,7 @@ func New(o Options) *Service {
 	if o.ExplainTerm == 0 {
 		o.ExplainTerm = 10 * time.Second
 	}
-	return &Service{o: o, explaining: make(chan struct{}, explainers())}
+	return &Service{o: o, explaining: make(chan struct{}, max(1, o.Explainers))}
 }
 
 // Version is the program's.
