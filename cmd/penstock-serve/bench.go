@@ -53,7 +53,7 @@ answers with 404 is left out. Every figure is a check of the result.`,
 		Example: `penstock-serve bench --bundle ./bundle
 penstock-serve bench --bundle ./bundle --peer node=http://127.0.0.1:7001 --callers 1,8 --hourly-price 0.50`,
 		Flags: append(o.engine.flags(),
-			&cli.StringFlag{Name: "bundle", Usage: "`DIR` of the bundle", Required: true, Destination: &o.dir},
+			&cli.StringFlag{Name: "bundle", Usage: "`DIR` of the bundle, of a multilabel model", Required: true, Destination: &o.dir},
 			&cli.StringSliceFlag{Name: "peer", Usage: "another server, as `NAME=URL`; may be given several times", Destination: &o.peers},
 			&cli.StringSliceFlag{Name: "route", Usage: "`ROUTE` to measure: binary, json, grpc, jpeg (default: all); may be given several times", Destination: &o.routes},
 			&cli.IntSliceFlag{Name: "callers", Usage: "`NUMBERS` of callers in the closed loop, with commas", Value: cli.NewIntSlice(1, 2, 8, 16), Destination: &o.callers},

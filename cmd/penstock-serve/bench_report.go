@@ -144,7 +144,7 @@ func (s *session) figure(name, unit string, e measure.Estimate, n int) {
 func (s *session) table(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(out, "%s; %s; ± are %.0f%% intervals over rounds\n", s.work.manifest.Name, s.work.described, 100*measure.Level)
-	fmt.Fprintln(w, "callers\twhat\tn\tp50 ms\tp99 ms\tadded p50\tadded p99\t/s\tof bare\tclient CPU ms\tcost/million\t")
+	fmt.Fprintln(w, "callers\twhat\tn\tp50 ms\tp99 ms\tadded p50 ms\tadded p99 ms\t/s\tof bare\tclient CPU ms\tcost/million\t")
 	for _, run := range s.runs {
 		for i, a := range s.arms {
 			summary, err := measure.Summarise(run.series[i])

@@ -15,7 +15,8 @@ import (
 	"github.com/penstock-ml/penstock/serve/variants"
 )
 
-// smallSide is the width and height, in pixels, of what is enlarged.
+// smallSide is the width and height, in pixels, of what is enlarged, where the
+// graph takes any.
 const smallSide = 64
 
 // originals judges super-resolution: large pictures are made small, enlarged by
@@ -25,6 +26,8 @@ type originals struct {
 	judged, training string // folders
 	policy           gate.Policy
 
+	width, height int // of what is enlarged
+
 	pairs  []pair
 	parent []float64 // dB of each pair
 }
@@ -33,11 +36,21 @@ type originals struct {
 type pair struct{ large, small imaging.Pixels }
 
 func (o *originals) load(ctx context.Context, parent *model.Model) (err error) {
+	shape := parent.Inputs()[0].Shape
+	o.height, o.width = sideOf(shape[2]), sideOf(shape[3])
 	if o.pairs, err = o.read(o.judged); err != nil {
 		return err
 	}
 	o.parent, err = o.likeness(ctx, parent)
 	return err
+}
+
+// sideOf is the graph's own size in one direction, where it has one.
+func sideOf(declared int64) int {
+	if declared > 0 {
+		return int(declared)
+	}
+	return smallSide
 }
 
 // read makes pairs of all pictures of a folder, in the order of their names;
@@ -68,15 +81,15 @@ func (o *originals) pair(file string) (p pair, err error) {
 	if err != nil {
 		return p, err
 	}
-	side := smallSide * o.model.SuperResolution.Scale
-	spec := imaging.Spec{Width: side, Height: side, Channels: o.model.Input.Channels, Filter: "catmullrom", Decoder: "go"}
+	scale := o.model.SuperResolution.Scale
+	spec := imaging.Spec{Width: o.width * scale, Height: o.height * scale, Channels: o.model.Input.Channels, Filter: "catmullrom", Decoder: "go"}
 	if p.large, err = imaging.Preprocess(data, spec, imaging.DefaultLimits); err != nil {
 		return p, err
 	}
 	if data, err = p.large.PNG(); err != nil {
 		return p, err
 	}
-	spec.Width, spec.Height = smallSide, smallSide
+	spec.Width, spec.Height = o.width, o.height
 	p.small, err = imaging.Preprocess(data, spec, imaging.DefaultLimits)
 	return p, err
 }

@@ -98,8 +98,11 @@ func (p *optimization) lines() ([][]string, error) {
 		if c.Refusal == nil {
 			copy(line[1:], []string{
 				kilobytes(c.Bytes), millis(c.Latency.P50), millis(c.Latency.P95), ranged(c.Speedup), ranged(c.Throughput),
-				number3(c.Difference), c.Quality.Metric + " " + number3(c.Quality.Value), ranged(c.Quality.Change),
+				number3(c.Difference), "not known", "",
 			})
+			if !math.IsNaN(c.Quality.Value) { // too little evidence, as WHY says
+				copy(line[7:], []string{c.Quality.Metric + " " + number3(c.Quality.Value), ranged(c.Quality.Change)})
+			}
 		}
 		lines = append(lines, line)
 	}

@@ -253,6 +253,21 @@ func TestOptimizeJudgesSuperResolutionByPSNR(t *testing.T) {
 	}
 }
 
+// A graph of fixed size is judged at its own size, whatever bundle.yaml allows.
+func TestOriginalsAreMadeAsSmallAsTheGraphTakesThem(t *testing.T) {
+	if sideOf(224) != 224 || sideOf(-1) != smallSide {
+		t.Errorf("sides %d and %d", sideOf(224), sideOf(-1))
+	}
+	file := filepath.Join(t.TempDir(), "0.png")
+	must(t, os.WriteFile(file, bundletest.Picture(t, 60, 70, 20), 0o600))
+	o := originals{width: 10, height: 12}
+	o.model.Input.Channels, o.model.SuperResolution.Scale = 1, 3
+	p, err := o.pair(file)
+	if err != nil || p.small.Width != 10 || p.small.Height != 12 || p.large.Width != 30 || p.large.Height != 36 {
+		t.Errorf("%d x %d of %d x %d: %v", p.small.Width, p.small.Height, p.large.Width, p.large.Height, err)
+	}
+}
+
 func TestOptimizeSaysWhatKeepsItFromWorking(t *testing.T) {
 	w := newOptimizing(t)
 	for _, c := range []struct {

@@ -109,7 +109,7 @@ func (s *Server) Handler() http.Handler {
 }
 
 func nowhere(w http.ResponseWriter, _ *http.Request) {
-	reply(w, http.StatusNotFound, oip.Error{Error: "no such address"})
+	reply(w, http.StatusNotFound, oip.Error{Error: "no such address: GET /openapi.json lists them"})
 }
 
 // straight keeps paths with // or .. from the mux, which would send their

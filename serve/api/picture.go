@@ -132,7 +132,7 @@ func onlyFile(form *multipart.Reader, length, limit int64, l *loan) (file []byte
 // fetch reads {"url": "..."} and brings what it leads to.
 func (s *Server) fetch(ctx context.Context, body io.Reader) ([]byte, error) {
 	if s.o.Fetcher == nil {
-		return nil, service.Bad(service.Unsupported, "this server does not fetch pictures: send the picture itself")
+		return nil, service.Bad(service.Unsupported, "this server does not fetch pictures, which is what application/json asks for: send the picture itself, as image/png or image/jpeg")
 	}
 	text, err := io.ReadAll(body)
 	if err != nil {
@@ -151,7 +151,7 @@ func urlOf(text []byte) (url string, err error) {
 	var tokens [5]json.Token
 	for i := range tokens {
 		if tokens[i], err = d.Token(); err != nil && !(i == 4 && err == io.EOF) {
-			return "", errors.New("it is no such JSON")
+			return "", errors.New("it is no such JSON; a picture itself is sent as image/png or image/jpeg, not as application/json")
 		}
 	}
 	url, isText := tokens[2].(string)

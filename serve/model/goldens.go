@@ -70,7 +70,7 @@ func (m *Model) readGolden(golden string) (example, error) {
 		return example{}, err
 	}
 	if !bytes.Equal(pixels.Pix, want) {
-		return example{}, fmt.Errorf("its pixels are not those of %s: the model was trained on pictures that were decoded or resized in another way", bundle.InputFile(golden))
+		return example{}, fmt.Errorf("its pixels are not those of %s: %s: the model was trained on pictures that were decoded or resized in another way, docs/bundle.md has the conventions", bundle.InputFile(golden), apart(pixels.Pix, want))
 	}
 	shape, values, err := bundle.ReadFloat32(m.bundle.Path(bundle.OutputFile(golden)))
 	if err != nil {
@@ -82,6 +82,21 @@ func (m *Model) readGolden(golden string) (example, error) {
 		output.Shape = append(output.Shape, int64(n))
 	}
 	return example{name: golden, inputs: []oip.Tensor{input}, outputs: map[int]oip.Tensor{0: output}}, nil
+}
+
+// apart says how far levels lie from those that they should be: off by one is
+// another rounding, off by much another picture.
+func apart(got, want []uint8) string {
+	if len(got) != len(want) {
+		return fmt.Sprintf("%d levels, want %d", len(got), len(want))
+	}
+	differ, most := 0, 0
+	for i := range got {
+		if d := int(got[i]) - int(want[i]); d != 0 {
+			differ, most = differ+1, max(most, d, -d)
+		}
+	}
+	return fmt.Sprintf("%d of %d levels differ, by %d at most", differ, len(got), most)
 }
 
 // pixelsOf is what the graph sees of an image file, before normalisation.
