@@ -154,7 +154,7 @@ func (p *serving) sides(g guards, secure *tls.Config) []side {
 func (p *serving) grpcSide(g guards, secure *tls.Config) side {
 	r := rpc.New(rpc.Options{
 		Infer: p.core, Models: p.core, Buffers: p.runtime.Buffers(), Log: p.log, Version: action.BuildVersion(version),
-		Limits: oip.DefaultLimits, TLS: secure, Calls: p.o.requests, Read: p.o.read, Enter: g.tokens.Call,
+		Limits: oip.DefaultLimits, TLS: secure, Calls: p.o.requests, Bytes: api.DefaultLimits.Bytes, Read: p.o.read, Enter: g.tokens.Call,
 	})
 	return side{name: "grpc", address: p.o.grpcListen, connections: p.o.connections, serve: r.Serve, drain: r.Drain, stop: r.Stop}
 }

@@ -7,11 +7,13 @@ import (
 	"unicode/utf8"
 )
 
+// MaxText is how many bytes a name, an id or a parameter may have.
+const MaxText = 4 << 10
+
 const (
-	maxFields = 64      // of one JSON object
-	maxText   = 4 << 10 // bytes of a name, an id, a parameter
-	maxQuoted = 32      // bytes of a request that an error repeats
-	maxRank   = 64      // dimensions of a shape
+	maxFields = 64 // of one JSON object
+	maxQuoted = 32 // bytes of a request that an error repeats
+	maxRank   = 64 // dimensions of a shape
 )
 
 // scanner reads JSON front to back, without a tree: encoding/json would make a
@@ -148,8 +150,8 @@ func (s *scanner) string(what string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if len(text) > maxText {
-		return "", s.fail("%s is longer than %d bytes", what, maxText)
+	if len(text) > MaxText {
+		return "", s.fail("%s is longer than %d bytes", what, MaxText)
 	}
 	return string(text), nil
 }

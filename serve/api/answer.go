@@ -46,7 +46,7 @@ var statuses = map[service.Kind]int{
 type exchange struct {
 	came  time.Time // when its headers had come
 	id    string
-	trace trace
+	trace service.Trace
 	open  *service.Call // of a request that nobody has counted yet
 }
 
@@ -83,17 +83,17 @@ func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // request that caused it.
 func (s *Server) guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(plain http.ResponseWriter, r *http.Request) {
-		x := &exchange{came: time.Now(), id: service.NewID(), trace: traceOf(r.Header)}
+		x := &exchange{came: time.Now(), id: service.NewID(), trace: service.TraceOf(r.Header.Values(service.TraceHeader))}
 		w := &timedWriter{ResponseWriter: plain, came: x.came}
 		w.Header().Set(RequestIDHeader, x.id)
-		w.Header().Set(traceHeader, x.trace.String())
+		w.Header().Set(service.TraceHeader, x.trace.String())
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		defer func() {
 			v := recover()
 			if v == nil {
 				return
 			}
-			s.o.Log.Error("an answer broke", "request", x.id, "trace", x.trace.id, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			s.o.Log.Error("an answer broke", "request", x.id, "trace", x.trace.ID, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			err := service.Bad(service.Internal, "the server broke on this request")
 			if x.open != nil {
 				err = s.service.Reject(*x.open, err)

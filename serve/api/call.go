@@ -20,7 +20,7 @@ const MaxTimeout = 600_000
 // count it.
 func callOf(r *http.Request) (service.Call, error) {
 	x := exchangeOf(r)
-	c := service.Call{Model: r.PathValue("name"), Version: r.PathValue("version"), ID: x.id, Trace: x.trace.id}
+	c := service.Call{Model: r.PathValue("name"), Version: r.PathValue("version"), ID: x.id, Trace: x.trace.ID}
 	n, told := numberIn(r.Header, TimeoutHeader)
 	if !told {
 		return c, nil

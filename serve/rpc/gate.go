@@ -4,9 +4,7 @@ import (
 	"context"
 	"time"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 
 	"github.com/penstock-ml/penstock/internal/oip/inferencepb"
@@ -27,19 +25,29 @@ func (s *Server) enter(ctx context.Context, call *tap.Info) (context.Context, er
 	}
 	switch call.FullMethodName {
 	case grpc_health_v1.Health_Watch_FullMethodName: // goes on for as long as somebody listens
-		return ctx, nil
+		if err := occupy(ctx, s.watches, "as many watch the server's health as may, ask by Check"); err != nil {
+			return ctx, err
+		}
 	case inferencepb.GRPCInferenceService_ModelInfer_FullMethodName:
-		select {
-		case s.calls <- struct{}{}:
-			context.AfterFunc(ctx, func() { <-s.calls })
-		default:
-			return ctx, status.Error(codes.ResourceExhausted, "the server reads and answers as many calls as it may: try again later or on another server")
+		if err := occupy(ctx, s.calls, "the server reads and answers as many calls as it may"); err != nil {
+			return ctx, err
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx) // not WithTimeout: a deadline would pass for the sender's
 	timer := time.AfterFunc(s.o.Read, cancel)
 	context.AfterFunc(ctx, func() { timer.Stop() })
 	return context.WithValue(ctx, readingKey{}, timer), nil
+}
+
+// occupy takes one of the places until the call has ended, or refuses it.
+func occupy(ctx context.Context, places chan struct{}, full string) error {
+	select {
+	case places <- struct{}{}:
+		context.AfterFunc(ctx, func() { <-places })
+		return nil
+	default:
+		return statusOf(crowded(full))
+	}
 }
 
 // hasRead says that the message of the call has come: from now on it may take

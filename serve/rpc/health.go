@@ -47,8 +47,10 @@ func (h *health) Check(_ context.Context, r *grpc_health_v1.HealthCheckRequest) 
 	return &grpc_health_v1.HealthCheckResponse{Status: s}, nil
 }
 
-// Watch tells it whenever it changes.
+// Watch tells it whenever it changes. So many may as there are places: it needs
+// no token, and goes on.
 func (h *health) Watch(r *grpc_health_v1.HealthCheckRequest, stream grpc.ServerStreamingServer[grpc_health_v1.HealthCheckResponse]) error {
+	hasRead(stream.Context())
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	last := grpc_health_v1.HealthCheckResponse_UNKNOWN

@@ -3,12 +3,13 @@ package rpc
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/internal/oip/inferencepb"
@@ -19,31 +20,51 @@ import (
 const (
 	digestKey    = "penstock-model-digest"
 	requestIDKey = "penstock-request-id"
-	traceKey     = "traceparent" // of a request: W3C Trace Context
 )
 
-// modelInfer takes the place of the generated handler, which would read the
-// message by the general codec.
-func (s *Server) modelInfer(server any, ctx context.Context, read func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-	c := &call{limits: s.o.Limits, buffers: s.o.Buffers}
+// modelInfer takes the place of the generated handler, before which gRPC would
+// read the whole message: as a stream of one message it is called first, and
+// looks the same to the sender.
+func (s *Server) modelInfer(_ any, stream grpc.ServerStream) (err error) {
+	defer s.recovered(inferMethod, &err)
+	ctx := stream.Context()
+	c := &call{limits: s.o.Limits, buffers: s.o.Buffers, room: s.bytes, all: s.o.Bytes}
 	defer c.giveBack()
-	if err := read(c); err != nil {
-		return nil, err // gRPC's own: too large, too slow, or the sender is gone
+	trace := service.TraceOf(traceparents(ctx))
+	about := service.Call{ID: service.NewID(), Trace: trace.ID, Began: time.Now()}
+	if err := stream.SetHeader(metadata.Pairs(requestIDKey, about.ID, service.TraceHeader, trace.String())); err != nil {
+		return err
+	}
+	if err := s.receive(ctx, c, about); err != nil {
+		return err
 	}
 	hasRead(ctx)
-	method := func(ctx context.Context, _ any) (any, error) { return s.infer(ctx, c) }
-	if interceptor == nil {
-		return method(ctx, c)
+	answer, err := s.infer(ctx, c, about)
+	if err != nil {
+		return err
 	}
-	info := &grpc.UnaryServerInfo{Server: server, FullMethod: inferencepb.GRPCInferenceService_ModelInfer_FullMethodName}
-	return interceptor(ctx, c, info, method)
+	return stream.SendMsg(answer)
 }
 
-func (s *Server) infer(ctx context.Context, c *call) (any, error) {
-	about := service.Call{Model: c.GetModelName(), Version: c.GetModelVersion(), ID: service.NewID(), Trace: traceID(ctx), Began: time.Now()}
+// receive reads the message. Its error is a status: what is wrong with the
+// message itself is the call's.
+func (s *Server) receive(ctx context.Context, c *call, about service.Call) error {
+	m, end, err := s.open(ctx, c)
+	if err == nil {
+		defer end()
+		if c.broken = c.read(m); m.failed != nil {
+			err = ofTransport(ctx, m.failed)
+		}
+	}
+	if status.Code(err) == codes.ResourceExhausted && len(status.Convert(err).Details()) > 0 {
+		s.o.Infer.Reject(about, crowded("no room")) // counted; the model's name has not come
+	}
+	return err
+}
+
+func (s *Server) infer(ctx context.Context, c *call, about service.Call) (any, error) {
+	about.Model, about.Version, about.Began = c.GetModelName(), c.GetModelVersion(), time.Now()
 	about.Deadline, _ = ctx.Deadline()
-	sent := metadata.Pairs(requestIDKey, about.ID)
-	defer func() { _ = grpc.SetHeader(ctx, sent) }() // it fails where nobody listens any more
 	inputs, outputs, err := c.request()
 	if err != nil {
 		return nil, statusOf(s.o.Infer.Reject(about, err))
@@ -52,7 +73,7 @@ func (s *Server) infer(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, statusOf(err)
 	}
-	sent.Set(digestKey, result.Digest)
+	_ = grpc.SetHeader(ctx, metadata.Pairs(digestKey, result.Digest)) // it fails where nobody listens any more
 	began := time.Now()
 	answer, err := respond(c, result)
 	if err != nil {
@@ -64,17 +85,9 @@ func (s *Server) infer(ctx context.Context, c *call) (any, error) {
 	return answer, nil
 }
 
-var traceparent = regexp.MustCompile(`^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$`)
-
-// traceID is the trace that the sender's traceparent names.
-func traceID(ctx context.Context) string {
+func traceparents(ctx context.Context) []string {
 	sent, _ := metadata.FromIncomingContext(ctx)
-	if values := sent.Get(traceKey); len(values) == 1 {
-		if found := traceparent.FindStringSubmatch(values[0]); found != nil {
-			return found[1]
-		}
-	}
-	return ""
+	return sent.Get(service.TraceHeader)
 }
 
 func bad(format string, args ...any) error {
@@ -87,6 +100,8 @@ func (c *call) request() (inputs []oip.Tensor, outputs []string, err error) {
 	switch {
 	case c.broken != nil:
 		return nil, nil, c.broken
+	case len(c.GetId()) > oip.MaxText:
+		return nil, nil, bad("id is longer than %d bytes", oip.MaxText)
 	case len(c.Inputs) == 0:
 		return nil, nil, bad("the request has no inputs")
 	case len(c.Inputs) > c.limits.Tensors || len(c.Outputs) > c.limits.Tensors:

@@ -2,6 +2,10 @@
 // (github.com/kserve/open-inference-protocol), and gRPC's own health protocol:
 // messages to tensors and back, problems to status codes.
 //
+// A call of ModelInfer is read as it comes (message.go): how large its message
+// is, is known from the first bytes, and those that are large hold a share of a
+// bound in bytes, or are refused. The messages of all other methods are small.
+//
 // Raw contents, which is what clients for machines send, are copied once: from
 // the frames of the connection into the buffers that the runtime takes
 // (codec.go). An answer is raw where the request was, or where an output is of
@@ -25,6 +29,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -43,6 +48,8 @@ import (
 const (
 	maxStreams    = 128 // calls of a connection at a time
 	maxMetadata   = 64 << 10
+	maxQuestion   = 64 << 10 // bytes of a message of any method but ModelInfer
+	maxWatches    = 64       // of health at a time, over all connections
 	handshakeTerm = 10 * time.Second
 	idleTerm      = 10 * time.Minute
 	pingEvery     = time.Minute // of a silent connection, to find that its other end is gone
@@ -50,6 +57,9 @@ const (
 	pingedAtMost  = 10 * time.Second // a sender that pings more often is turned away
 	window        = 1 << 20          // bytes that a sender may be ahead in a call
 )
+
+// inferMethod is the method whose messages are large.
+const inferMethod = "ModelInfer"
 
 // Inferer answers tensors. Its errors are *service.Problem.
 type Inferer interface {
@@ -76,13 +86,12 @@ type Options struct {
 	Models  Models
 	Buffers Buffers
 	Log     *slog.Logger
-	Version string                         // of the program
-	Limits  oip.Limits                     // Bytes is a message's
-	TLS     *tls.Config                    // nil: none
-	Unary   []grpc.UnaryServerInterceptor  // run before a method, in their order
-	Stream  []grpc.StreamServerInterceptor // the same for Watch, the one method that streams
-	Calls   int                            // of ModelInfer at a time, at least 1
-	Read    time.Duration                  // within which a call's message must have come
+	Version string        // of the program
+	Limits  oip.Limits    // Bytes is a message's
+	TLS     *tls.Config   // nil: none
+	Calls   int           // of ModelInfer at a time, at least 1
+	Bytes   int64         // that the large messages of these calls hold together, at least 1
+	Read    time.Duration // within which a call's message must have come
 	// Enter is asked before a call's message is read; its error is a gRPC status.
 	// nil: everybody may.
 	Enter func(method string, sent metadata.MD) error
@@ -94,17 +103,21 @@ type Server struct {
 	o        Options
 	grpc     *grpc.Server
 	calls    chan struct{}
+	watches  chan struct{}
+	bytes    *semaphore.Weighted
 	draining chan struct{}
 	once     sync.Once
 }
 
 // New makes a server.
 func New(o Options) *Server {
-	s := &Server{o: o, draining: make(chan struct{}), calls: make(chan struct{}, o.Calls)}
+	s := &Server{
+		o: o, draining: make(chan struct{}), calls: make(chan struct{}, o.Calls), watches: make(chan struct{}, maxWatches), bytes: semaphore.NewWeighted(o.Bytes),
+	}
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.InTapHandle(s.enter),
-		grpc.MaxRecvMsgSize(int(o.Limits.Bytes)),
+		grpc.MaxRecvMsgSize(maxQuestion),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxMetadata),
 		grpc.ConnectionTimeout(handshakeTerm),
@@ -112,15 +125,17 @@ func New(o Options) *Server {
 		grpc.InitialConnWindowSize(4 * window),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTerm, Time: pingEvery, Timeout: pingTerm}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingedAtMost, PermitWithoutStream: true}),
-		grpc.ChainUnaryInterceptor(o.Unary...),
-		grpc.ChainStreamInterceptor(append([]grpc.StreamServerInterceptor{s.guardStream}, o.Stream...)...),
+		grpc.StreamInterceptor(s.guardStream),
 	}
 	if o.TLS != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(o.TLS)))
 	}
 	s.grpc = grpc.NewServer(options...)
-	s.grpc.RegisterService(s.guarded(inferencepb.GRPCInferenceService_ServiceDesc, map[string]grpc.MethodHandler{"ModelInfer": s.modelInfer}), s)
-	s.grpc.RegisterService(s.guarded(grpc_health_v1.Health_ServiceDesc, nil), &health{server: s})
+	inference := s.guarded(inferencepb.GRPCInferenceService_ServiceDesc)
+	inference.Methods = slices.DeleteFunc(inference.Methods, func(m grpc.MethodDesc) bool { return m.MethodName == inferMethod })
+	inference.Streams = []grpc.StreamDesc{{StreamName: inferMethod, Handler: s.modelInfer}}
+	s.grpc.RegisterService(inference, s)
+	s.grpc.RegisterService(s.guarded(grpc_health_v1.Health_ServiceDesc), &health{server: s})
 	return s
 }
 
@@ -150,19 +165,14 @@ func (s *Server) Stop() {
 	s.grpc.Stop()
 }
 
-// guarded is a service whose methods keep their panics to themselves, some of
-// them replaced: the generated ones read the message outside of every
-// interceptor.
-func (s *Server) guarded(d grpc.ServiceDesc, replaced map[string]grpc.MethodHandler) *grpc.ServiceDesc {
+// guarded is a service whose methods keep their panics to themselves: the
+// generated ones read the message outside of every interceptor.
+func (s *Server) guarded(d grpc.ServiceDesc) *grpc.ServiceDesc {
 	d.Methods = slices.Clone(d.Methods)
 	for i, m := range d.Methods {
-		handler := m.Handler
-		if other, ok := replaced[m.MethodName]; ok {
-			handler = other
-		}
 		d.Methods[i].Handler = func(server any, ctx context.Context, read func(any) error, interceptor grpc.UnaryServerInterceptor) (answer any, err error) {
 			defer s.recovered(m.MethodName, &err)
-			return handler(server, ctx, read, interceptor)
+			return m.Handler(server, ctx, read, interceptor)
 		}
 	}
 	return &d

@@ -82,7 +82,7 @@ func newWorld(tb testing.TB, l oip.Limits, options ...grpc.DialOption) *world {
 	tb.Helper()
 	w := &world{echo: &echo{rejected: make(chan error, 100)}, pool: buffers.New()}
 	w.server = rpc.New(rpc.Options{
-		Infer: w.echo, Models: w.echo, Buffers: w.pool, Version: "v1", Limits: l, Calls: 8, Read: 300 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&w.log, nil)),
+		Infer: w.echo, Models: w.echo, Buffers: w.pool, Version: "v1", Limits: l, Calls: 8, Bytes: 4 << 20, Read: 300 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&w.log, nil)),
 	})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -293,7 +293,7 @@ func TestCallTellsDeadlineTraceAndNames(t *testing.T) {
 	if _, err := w.ModelInfer(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
-	if c := <-got; !c.Deadline.IsZero() || c.Trace != "" {
+	if c := <-got; !c.Deadline.IsZero() || len(c.Trace) != 32 || c.Trace == trace {
 		t.Errorf("without a deadline and a trace: %+v", c)
 	}
 }

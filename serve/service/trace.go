@@ -1,30 +1,34 @@
-package api
+package service
 
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"net/http"
 	"strings"
 )
 
-// traceHeader is that of W3C Trace Context, level 1 (w3.org/TR/trace-context-1).
-const traceHeader = "traceparent"
+// TraceHeader is the header, and the metadata's key, of W3C Trace Context, level
+// 1 (w3.org/TR/trace-context-1).
+const TraceHeader = "traceparent"
 
-// trace is the trace that a request belongs to and its own span in it.
-type trace struct{ id, span, flags string }
+// Trace is the trace that a request belongs to and its own span in it.
+type Trace struct {
+	ID          string // of the trace: 32 hexadecimal digits
+	span, flags string
+}
 
-func (t trace) String() string { return "00-" + t.id + "-" + t.span + "-" + t.flags }
+// String is the traceparent of the answer.
+func (t Trace) String() string { return "00-" + t.ID + "-" + t.span + "-" + t.flags }
 
-// traceOf goes on with the caller's trace in a new span. A traceparent that is
-// none begins a new trace, as the specification wants it.
-func traceOf(h http.Header) trace {
-	t := trace{span: randomHex(8), flags: "00"}
-	values := h.Values(traceHeader)
-	if len(values) == 1 {
-		t.id, t.flags = parent(values[0])
+// TraceOf goes on with the caller's trace in a new span; sent are the values of
+// TraceHeader that came. What is no traceparent, and one that comes twice,
+// begins a new trace, as the specification wants it.
+func TraceOf(sent []string) Trace {
+	t := Trace{span: randomHex(8), flags: "00"}
+	if len(sent) == 1 {
+		t.ID, t.flags = parent(sent[0])
 	}
-	if t.id == "" {
-		t.id, t.flags = randomHex(16), "00"
+	if t.ID == "" {
+		t.ID, t.flags = randomHex(16), "00"
 	}
 	return t
 }

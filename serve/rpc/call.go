@@ -1,0 +1,184 @@
+package rpc
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+
+	"golang.org/x/sync/semaphore"
+	"google.golang.org/protobuf/encoding/protowire"
+	protobuf "google.golang.org/protobuf/proto"
+
+	"github.com/penstock-ml/penstock/internal/oip"
+	"github.com/penstock-ml/penstock/internal/oip/inferencepb"
+)
+
+// call is a ModelInferRequest: the message without its raw contents, and these
+// in borrowed buffers.
+type call struct {
+	inferencepb.ModelInferRequest
+	raw    [][]byte
+	broken error // the message's own fault, and so the sender's
+
+	limits   oip.Limits
+	buffers  Buffers
+	borrowed [][]byte
+	room     *semaphore.Weighted // nil: without end
+	all      int64               // bytes of room
+	held     int64
+}
+
+func (c *call) borrow(n int) []byte {
+	b := c.buffers.Get(n)
+	c.borrowed = append(c.borrowed, b)
+	return b
+}
+
+// larger borrows n bytes that begin as the last buffer does, in its place.
+func (c *call) larger(n int) []byte {
+	last := len(c.borrowed) - 1
+	before, grown := c.borrowed[last], c.buffers.Get(n)
+	copy(grown, before)
+	c.borrowed[last] = grown
+	c.buffers.Put(before)
+	return grown
+}
+
+// hold reserves n bytes of what all calls may hold together, until giveBack. It
+// never waits: a server that is full says so.
+func (c *call) hold(n int64) error {
+	n = min(n, c.all-c.held) // one call may hold all of it
+	if c.room == nil {
+		return nil
+	}
+	if !c.room.TryAcquire(n) {
+		return crowded("the calls under way hold as much memory as they may")
+	}
+	c.held += n
+	return nil
+}
+
+// giveBack ends the use of all borrowed memory.
+func (c *call) giveBack() {
+	for _, b := range c.borrowed {
+		c.buffers.Put(b)
+	}
+	c.borrowed, c.raw = nil, nil
+	if c.held > 0 {
+		c.room.Release(c.held)
+		c.held = 0
+	}
+}
+
+// read goes over the message's own fields: raw contents go from the frames of
+// the connection straight to where they stay; the rest, which is small, is put
+// together and left to protobuf.
+func (c *call) read(m *message) error {
+	var rest []byte
+	for {
+		tag, err := binary.ReadUvarint(m)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return errCut
+		}
+		number, kind := protowire.DecodeTag(tag)
+		if number != rawInputs || kind != protowire.BytesType {
+			rest = protowire.AppendVarint(rest, tag)
+			if rest, err = appendValue(rest, m, kind); err != nil {
+				return err
+			}
+			continue
+		}
+		if len(c.raw) == c.limits.Tensors {
+			return &oip.BadRequest{Text: fmt.Sprintf("raw_input_contents has more than %d tensors", c.limits.Tensors)}
+		}
+		b, err := c.tensorOf(m)
+		if err != nil {
+			return err
+		}
+		c.raw = append(c.raw, b)
+	}
+	if err := (protobuf.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(rest, &c.ModelInferRequest); err != nil {
+		return &oip.BadRequest{Text: fmt.Sprintf("the message is no ModelInferRequest: %v", err)}
+	}
+	return nil
+}
+
+// tensorOf reads a field into a borrowed buffer. The length in a compressed
+// message is believed as far as it has come.
+func (c *call) tensorOf(m *message) ([]byte, error) {
+	n, err := length(m)
+	if err != nil {
+		return nil, err
+	}
+	first := n
+	if !m.exact {
+		first = min(n, small)
+	}
+	b, have := c.borrow(first), 0
+	for {
+		k, err := io.ReadFull(m, b[have:])
+		if have += k; err != nil {
+			return nil, errCut
+		}
+		if have == n {
+			return b, nil
+		}
+		b = c.larger(min(n, 2*have))
+	}
+}
+
+var errCut = &oip.BadRequest{Text: "the message is no ModelInferRequest: it is cut short"}
+
+// length reads the length of a field whose bytes may come.
+func length(m *message) (int, error) {
+	n, err := binary.ReadUvarint(m)
+	switch {
+	case err != nil:
+		return 0, errCut
+	case n > uint64(m.left) && !m.exact:
+		m.failed = errLarge
+		return 0, errLarge
+	case n > uint64(m.left):
+		return 0, errCut
+	}
+	return int(n), nil
+}
+
+// appendValue copies a field's value as it is.
+func appendValue(to []byte, m *message, kind protowire.Type) ([]byte, error) {
+	n := 0
+	switch kind {
+	case protowire.VarintType:
+		v, err := binary.ReadUvarint(m)
+		if err != nil {
+			return nil, errCut
+		}
+		return protowire.AppendVarint(to, v), nil
+	case protowire.Fixed32Type:
+		n = 4
+	case protowire.Fixed64Type:
+		n = 8
+	case protowire.BytesType:
+		var err error
+		if n, err = length(m); err != nil {
+			return nil, err
+		}
+		to = protowire.AppendVarint(to, uint64(n))
+	default:
+		return nil, &oip.BadRequest{Text: fmt.Sprintf("the message is no ModelInferRequest: wire type %d is not understood", kind)}
+	}
+	for have := 0; have < n; { // a length is believed as far as it has come
+		k := min(n-have, max(have, small))
+		to = slices.Grow(to, k)
+		to = to[:len(to)+k]
+		if _, err := io.ReadFull(m, to[len(to)-k:]); err != nil {
+			return nil, errCut
+		}
+		have += k
+	}
+	return to, nil
+}
