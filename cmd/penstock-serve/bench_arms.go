@@ -15,6 +15,7 @@ import (
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/internal/verdict"
+	"github.com/penstock-ml/penstock/serve/api"
 	"github.com/penstock-ml/penstock/serve/measure"
 	"github.com/penstock-ml/penstock/serve/model"
 )
@@ -65,9 +66,6 @@ const (
 	pictureTolerance = 1e-4
 	decoderTolerance = 0.1
 )
-
-// timeoutHeader tells this server how long an answer is of use.
-const timeoutHeader = "Penstock-Timeout-Ms"
 
 // requestTerm bounds one exchange.
 const requestTerm = 30 * time.Second
@@ -242,7 +240,7 @@ func (s *session) holdTensors(got map[string][]float32) (float64, error) {
 func (w workload) request(base, route string) (to string, header http.Header, body []byte, err error) {
 	// In a closed loop nobody is refused for what others ask: the deadline is
 	// that of the exchange.
-	header = http.Header{timeoutHeader: {strconv.FormatInt(requestTerm.Milliseconds(), 10)}}
+	header = http.Header{api.TimeoutHeader: {strconv.FormatInt(requestTerm.Milliseconds(), 10)}}
 	if route == routeJPEG {
 		header.Set("Content-Type", "image/jpeg")
 		return base + "/v1/models/" + w.manifest.Name + "/predict", header, w.picture, nil

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/penstock-ml/penstock/internal/verdict"
+	"github.com/penstock-ml/penstock/serve/api"
 	"github.com/penstock-ml/penstock/serve/measure"
 )
 
@@ -24,7 +25,7 @@ func (s *session) overload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	header.Set(timeoutHeader, strconv.FormatInt(s.options.deadline.Milliseconds(), 10))
+	header.Set(api.TimeoutHeader, strconv.FormatInt(s.options.deadline.Milliseconds(), 10))
 	request, err := measure.NewRequest(to, header, body, requestTerm)
 	if err != nil {
 		return err

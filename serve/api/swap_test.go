@@ -39,8 +39,12 @@ func TestSwapsUnderLoadFailNoRequest(t *testing.T) {
 		}
 		return model.Open(ctx, modeltest.Runtime(t), b)
 	}
-	h := host.New("test", t.TempDir(), load, w.counts, slog.New(slog.DiscardHandler))
-	defer h.Close()
+	set, err := host.NewSet([]string{"test"}, t.TempDir(), load, func(string) host.Observer { return w.counts }, slog.New(slog.DiscardHandler), host.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	h := set.Host("test")
 	if _, err := h.Assign(t.Context(), w.digest); err != nil {
 		t.Fatal(err)
 	}

@@ -100,11 +100,6 @@ type Host struct {
 	current *model.Model
 }
 
-// New makes a host that keeps its assignment in stateDir and replays nothing.
-func New(name, stateDir string, load Load, observer Observer, log *slog.Logger) *Host {
-	return newHost(name, stateDir, load, observer, log, Options{})
-}
-
 func newHost(name, stateDir string, load Load, observer Observer, log *slog.Logger, o Options) *Host {
 	if o.Drain == 0 {
 		o.Drain = 30 * time.Second
