@@ -27,7 +27,7 @@ type workload struct {
 
 func (o *benchOptions) workload(b *bundle.Bundle) (workload, error) {
 	w := workload{manifest: b.Manifest}
-	if b.Manifest.Task != "multilabel" {
+	if b.Manifest.Task != bundle.TaskMultilabel {
 		return w, fmt.Errorf("bundle %s is of the task %s: bench measures multilabel models", b.Dir, b.Manifest.Task)
 	}
 	var err error

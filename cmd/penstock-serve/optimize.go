@@ -188,9 +188,9 @@ func (o *optimizeOptions) subjects(ctx context.Context, w *workspace.Workspace, 
 func (p *optimization) evidenceFor(b *bundle.Bundle) (evidence, error) {
 	o, policy := p.options, p.w.Project.Gate
 	switch b.Manifest.Task {
-	case "multilabel":
+	case bundle.TaskMultilabel:
 		return &labelled{p: p}, nil
-	case "super-resolution":
+	case bundle.TaskSuperResolution:
 		if policy.VariantPSNR == nil {
 			return nil, verdict.Coded("no-variant-psnr", errors.New("the policy has no gate.variant_psnr: say how many dB a variant may lose, e.g. 0.1"))
 		}
@@ -251,7 +251,7 @@ func (p *optimization) make(ctx context.Context, kinds []string, tolerance float
 	if err := p.evidence.load(ctx, parent); err != nil {
 		return err
 	}
-	if p.parent.Manifest.Task == "super-resolution" {
+	if p.parent.Manifest.Task == bundle.TaskSuperResolution {
 		tolerance *= p.parent.Manifest.SuperResolution.Levels // the policy's is a share of white
 	}
 	write, err := p.writer(ctx, parent, kinds)

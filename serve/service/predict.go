@@ -5,15 +5,10 @@ import (
 	"context"
 	"image"
 
+	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/imaging"
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/serve/model"
-)
-
-// Tasks of models that take pictures, as bundle.yaml names them.
-const (
-	taskMultilabel      = "multilabel"
-	taskSuperResolution = "super-resolution"
 )
 
 // Enlarger runs a super-resolution model over a whole picture, in tiles where
@@ -29,7 +24,7 @@ type Enlargement struct {
 }
 
 func scaleOf(m *model.Model) int {
-	if m.Task() != taskSuperResolution {
+	if m.Task() != bundle.TaskSuperResolution {
 		return 0
 	}
 	return m.Bundle().Manifest.SuperResolution.Scale

@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/serve/admission"
 	"github.com/penstock-ml/penstock/serve/metrics"
@@ -134,11 +135,11 @@ func (s *Service) Predict(ctx context.Context, r PredictRequest) (p *Prediction,
 		return nil, err
 	}
 	switch {
-	case r.Explain && m.Task() != taskMultilabel:
+	case r.Explain && m.Task() != bundle.TaskMultilabel:
 		return nil, Bad(BadInput, "model %q has no findings to explain: its task is %s", m.Name(), m.Task())
-	case m.Task() == taskMultilabel:
+	case m.Task() == bundle.TaskMultilabel:
 		return w.score(ctx, m, r)
-	case m.Task() == taskSuperResolution && s.o.Enlarger != nil:
+	case m.Task() == bundle.TaskSuperResolution && s.o.Enlarger != nil:
 		return w.enlarge(ctx, m, r)
 	}
 	return nil, Bad(Unsupported, "model %q takes no pictures: its task is %s; send tensors to /v2/models/%s/infer", m.Name(), m.Task(), m.Name())
@@ -160,7 +161,7 @@ func (s *Service) Infer(ctx context.Context, r InferRequest) (i *Inference, err 
 	if err := w.parse(&r); err != nil {
 		return nil, err
 	}
-	if m.Task() == taskSuperResolution {
+	if m.Task() == bundle.TaskSuperResolution {
 		w.cost(pixelsIn(r.Inputs) / 1e6)
 	}
 	result, err := m.Infer(ctx, r.Inputs, r.Outputs)
