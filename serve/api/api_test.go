@@ -144,8 +144,13 @@ func TestAFaultOfTheModelIsAServerError(t *testing.T) {
 	if a.status != 500 || a.header.Get("Penstock-Model-Digest") != w.digest {
 		t.Errorf("status %d, digest %s: %s", a.status, a.header.Get("Penstock-Model-Digest"), a.body)
 	}
-	if e := decode[oip.Error](t, a); !strings.Contains(e.Error, "the model failed") {
+	// What ONNX Runtime says of it is for the log, where the request id leads.
+	id := a.header.Get(api.RequestIDHeader)
+	if e := decode[oip.Error](t, a); e.Error != "the model failed on this input: the server's log says why, by the request id "+id {
 		t.Errorf("error %q", e.Error)
+	}
+	if log := w.logged.String(); !strings.Contains(log, "request="+id) || !strings.Contains(log, "Gather node") {
+		t.Errorf("log: %s", log)
 	}
 	if got := w.counts.take(); got != w.digest[:8]+" server_error" {
 		t.Errorf("counted %s", got)

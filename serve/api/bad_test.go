@@ -44,6 +44,7 @@ func badRequests(t *testing.T) map[string]bad {
 		"too many bytes":    {nil, predictPath, make([]byte, imaging.DefaultLimits.Bytes+formRoom+1), 413},
 		"unknown model":     {nil, "/v1/models/other/predict", picture, 404},
 		"unknown version":   {nil, "/v2/models/test/versions/2/infer", inferBody(1, 0, ""), 404},
+		"unknown query":     {nil, infer + "?explain=true", inferBody(1, 0, ""), 400},
 		"JSON depth":        {nil, infer, []byte(strings.Repeat(`{"parameters":`, 5000)), 400},
 		"JSON cut":          {nil, infer, inferBody(1, 0.5, "")[:200], 400},
 		"NaN":               {nil, infer, tensor("[1,1,8,8]", "[NaN]"), 400},

@@ -20,6 +20,10 @@ func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer leave()
+	if r.URL.RawQuery != "" {
+		s.reject(w, r, c, service.Bad(service.BadInput, "the query has a parameter that is not known: infer takes none"))
+		return
+	}
 	loan := loan{pool: s.o.Buffers}
 	defer loan.end()
 	request, parse, err := s.read(r, &loan)

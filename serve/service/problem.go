@@ -75,6 +75,17 @@ func ProblemOf(err error) *Problem {
 	return &Problem{Kind: kind, Text: text, Err: err}
 }
 
+// tell keeps what a library says of a run from the sender: it names nodes of the
+// graph, and values. The log has it (Err), by the request's id.
+func (p *Problem) tell(id string) {
+	switch {
+	case p.Kind == Model:
+		p.Text = "the model failed on this input: the server's log says why, by the request id " + id
+	case p.Kind == Internal && p.Err != nil:
+		p.Text = "the server failed on this request: its log says why, by the request id " + id
+	}
+}
+
 func kindOf(err error) Kind {
 	var picture *imaging.Error
 	var body *oip.BadRequest

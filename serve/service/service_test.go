@@ -70,6 +70,21 @@ func TestAFullQueueIsARefusalWhateverTheDeadline(t *testing.T) {
 	}
 }
 
+func TestWhatALibrarySaysIsForTheLog(t *testing.T) {
+	for _, err := range []error{&model.RunError{Err: errors.New("node_17 of /srv/model.onnx")}, errors.New("node_17 of /srv/model.onnx")} {
+		var log strings.Builder
+		var strays counted
+		s := New(Options{Log: slog.New(slog.NewTextHandler(&log, nil)), SLO: time.Second, Strays: &strays})
+		p := s.Reject(Call{ID: "r7"}, err)
+		if strings.Contains(p.Text, "node_17") || !strings.HasSuffix(p.Text, "by the request id r7") {
+			t.Errorf("the sender is told %q", p.Text)
+		}
+		if !strings.Contains(log.String(), "node_17") || !strings.Contains(log.String(), "request=r7") {
+			t.Errorf("the log says %s", &log)
+		}
+	}
+}
+
 // broken is a host that panics.
 type broken struct{}
 

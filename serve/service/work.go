@@ -147,10 +147,11 @@ func (w *work) settle(err *error) {
 	if *err == nil {
 		return
 	}
-	p := ProblemOf(*err)
+	p := new(*ProblemOf(*err)) // its own: some errors are many requests'
 	if w.digest != metrics.NoDigest {
 		p.Digest = w.digest
 	}
+	p.tell(w.call.ID)
 	*err = p
 	w.leave(false)
 	w.free()
