@@ -86,6 +86,10 @@ func TestBenchRefusesWhatCannotBeMeasured(t *testing.T) {
 		{"--duration", "10ms", "fewer than two rounds"},
 		{"--deadline", "0s", "positive"},
 		{"--side", "3", "16 to 8192"},
+		{"--profile", "fastest", "throughput"},
+		{"--threads", "100000", "threads a run"},
+		{"--provider", "tpu", "cpu"},
+		{"--device", "-1", "device -1"},
 	} {
 		if code, out, r := w.benched(c.flag, c.value); code != 2 || !strings.Contains(r.Reason.Text, c.want) {
 			t.Errorf("%s %s: exit code %d, want 2 and %q:\n%s", c.flag, c.value, code, c.want, out)

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"fmt"
 	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/penstock-ml/penstock/internal/action"
+	"github.com/penstock-ml/penstock/internal/verdict"
 	"github.com/penstock-ml/penstock/internal/workspace"
 	"github.com/penstock-ml/penstock/serve/model"
 )
@@ -36,11 +38,15 @@ func (e *engine) start(env *action.Env) (*model.Runtime, error) {
 
 // startWith starts ONNX Runtime with options beside those of the flags.
 func (e *engine) startWith(env *action.Env, o model.Options) (*model.Runtime, error) {
+	o.Profile, o.Threads, o.Provider, o.Device = e.profile, e.threads, e.provider, e.device
+	if err := o.Validate(); err != nil {
+		return nil, verdict.Usage(fmt.Errorf("--profile, --threads, --provider, --device: %w", err))
+	}
 	library, err := model.FindLibrary(e.library, env.Getenv)
 	if err != nil {
 		return nil, err
 	}
-	o.Library, o.Profile, o.Threads, o.Provider, o.Device = library, e.profile, e.threads, e.provider, e.device
+	o.Library = library
 	runtime, err := model.Start(o)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -19,6 +20,14 @@ const (
 type plan struct {
 	cpus, threads, callers int
 	text                   string
+}
+
+// Validate refuses a profile, threads, a provider or a device that there cannot
+// be. That the provider works, Start finds out.
+func (o Options) Validate() error {
+	_, err := planOf(o)
+	_, other := providerOf(o)
+	return errors.Join(err, other, o.Batch.Validate())
 }
 
 // planOf chooses threads and callers so that their product never exceeds the
