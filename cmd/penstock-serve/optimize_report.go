@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
@@ -33,12 +35,37 @@ func (p *optimization) decide(ctx context.Context) (verdict.Result, error) {
 		return r, err
 	}
 	if out := p.options.out; out != "" {
-		if err := os.CopyFS(out, os.DirFS(p.place(kept.Kind))); err != nil {
+		if err := copyWhole(p.place(kept.Kind), out); err != nil {
 			return r, err
 		}
 	}
 	r.Subjects["model"], r.Outputs["kind"] = digest, kept.Kind
 	return r, nil
+}
+
+// copyWhole copies a folder to out by way of a name beside it, so that what
+// stands there is whole.
+func copyWhole(from, out string) (err error) {
+	beside := filepath.Dir(filepath.Clean(out))
+	if err := os.MkdirAll(beside, 0o755); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(beside, ".variant-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
+	if err := os.Chmod(dir, 0o755); err != nil { // MkdirTemp's is for its owner only
+		return err
+	}
+	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+		return err
+	}
+	return os.Rename(dir, out)
 }
 
 // checks are the figures of every variant; the first of each decides.
