@@ -74,6 +74,7 @@ leaves is ended. SIGTERM lets the requests that go on come to their end within
 --drain.`,
 		Example: `penstock-serve run --name xray --slot stable --bucket xray --state /var/lib/penstock/stable \
   --listen 127.0.0.1:8000 --admin-listen 127.0.0.1:9000
+curl -X PUT --json '{"digest": "5f2c..."}' http://127.0.0.1:9000/admin/v1/models/xray
 curl --data-binary @chest.png http://127.0.0.1:8000/v1/models/xray/predict`,
 		Flags: o.flags(),
 		Environment: append(append(workspace.StoreVariables(), engineVariables()...),
