@@ -54,6 +54,12 @@ func TestGRPCHasTheTokensTheCertificateAndTheDrainOfREST(t *testing.T) {
 	if _, err := client.ModelInfer(t.Context(), level(0.5)); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("without a token: %v", err)
 	}
+	if code, _ := s.predict([]byte("no picture")); code != 401 {
+		t.Errorf("over HTTP without a token: %d", code)
+	}
+	if _, text := s.do("GET", s.admin+"/metrics", nil); !strings.Contains(string(text), `penstock_failures_total{digest="none",kind="denied",model="none",slot="canary"} 2`) {
+		t.Errorf("two were turned away, the metrics say\n%s", text)
+	}
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token)
 	answer, err := client.ModelInfer(ctx, level(0.5))
 	if err != nil || len(answer.GetRawOutputContents()) == 0 {

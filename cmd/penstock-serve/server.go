@@ -72,6 +72,7 @@ type serving struct {
 	log     *slog.Logger
 	runtime *model.Runtime
 	counted *metrics.Metrics
+	strays  *metrics.Model // of what belongs to no model
 	models  *host.Set
 	core    *service.Service
 	fetcher api.Fetcher // nil: pictures are not fetched
@@ -79,6 +80,7 @@ type serving struct {
 
 func (o *runOptions) assemble(runtime *model.Runtime, load host.Load, log *slog.Logger) (*serving, error) {
 	p := &serving{o: *o, log: log, runtime: runtime, counted: metrics.New(o.slot, o.slo)}
+	p.strays = p.counted.Model(metrics.NoDigest)
 	if hosts := o.urlHosts.Value(); len(hosts) > 0 {
 		fetcher, err := remote.New(remote.Options{Allowed: hosts, MaxBytes: imaging.DefaultLimits.Bytes, Timeout: fetchTerm})
 		if err != nil {
@@ -106,7 +108,7 @@ func (o *runOptions) assemble(runtime *model.Runtime, load host.Load, log *slog.
 		served = append(served, service.Served{Host: h, Counter: counters[h.Name()], Queue: queue, Replay: h.Ring()})
 	}
 	p.core = service.New(service.Options{
-		Log: log, Version: action.BuildVersion(version), SLO: o.slo, Strays: p.counted.Model(metrics.NoDigest), Models: served, Enlarger: enlarger,
+		Log: log, Version: action.BuildVersion(version), SLO: o.slo, Strays: p.strays, Models: served, Enlarger: enlarger,
 		Explainers: max(1, runtime.CPUs()/2),
 	})
 	return p, nil
@@ -139,6 +141,11 @@ func (p *serving) turns() int { return p.runtime.Callers()*max(1, p.runtime.Batc
 func (p *serving) sides(g guards, secure *tls.Config) []side {
 	limits := api.DefaultLimits
 	limits.Requests = p.o.requests
+	denials := access.NewDenials(p.log)
+	g.tokens = g.tokens.Telling(func() {
+		p.strays.Count(metrics.Request{Digest: metrics.NoDigest, Outcome: metrics.ClientError, Kind: string(service.Denied)})
+		denials.Add()
+	})
 	public := api.New(api.Options{
 		Service: p.core, Log: p.log, Buffers: p.runtime.Buffers(), Fetcher: p.fetcher, Page: p.o.page, Limits: limits,
 		Enter: func(next http.Handler) http.Handler { return g.tokens.Handler(next, api.OpenPaths()...) },

@@ -133,6 +133,40 @@ func TestACallNeedsATokenExceptForHealth(t *testing.T) {
 	}
 }
 
+func TestWhoIsTurnedAwayIsCountedAndToldNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told bytes.Buffer
+		denials, counted := NewDenials(slog.New(slog.NewTextHandler(&told, nil))), 0
+		valid := tokens(t, oldToken).Telling(func() {
+			counted++
+			denials.Add()
+		})
+		h := valid.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		ask := func(token string) {
+			r := httptest.NewRequest("GET", "/v2", nil)
+			r.Header.Set("Authorization", "Bearer "+token)
+			h.ServeHTTP(httptest.NewRecorder(), r)
+			_ = valid.Call("/inference.GRPCInferenceService/ModelInfer", metadata.Pairs("authorization", "Bearer "+token)) // told by the code elsewhere
+		}
+		ask(oldToken)
+		if counted != 0 || told.Len() != 0 {
+			t.Errorf("a valid token: counted %d, told %s", counted, &told)
+		}
+		for range 1000 {
+			ask(newToken)
+		}
+		time.Sleep(tellTerm)
+		ask(newToken)
+		if counted != 2002 {
+			t.Errorf("counted %d", counted)
+		}
+		lines := strings.Split(strings.TrimSpace(told.String()), "\n")
+		if len(lines) != 2 || !strings.Contains(lines[0], "requests=1") || !strings.HasSuffix(lines[1], "requests=2000") || strings.Contains(told.String(), newToken) {
+			t.Errorf("told %q", lines)
+		}
+	})
+}
+
 // write makes a self-signed certificate with a serial number of its own.
 func write(t *testing.T, certFile, keyFile string, serial int64) {
 	t.Helper()

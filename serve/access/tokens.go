@@ -46,12 +46,19 @@ var openMethods = []string{
 
 // Tokens are those that are valid; none at all: everybody may.
 type Tokens struct {
-	sums [][sha256.Size]byte // digests are compared: equal lengths, constant time
+	sums   [][sha256.Size]byte // digests are compared: equal lengths, constant time
+	denied func()              // is told of everybody who is turned away
+}
+
+// Telling are the tokens that tell denied of everybody who is turned away.
+func (t Tokens) Telling(denied func()) Tokens {
+	t.denied = denied
+	return t
 }
 
 // ParseTokens reads the value of Variable.
 func ParseTokens(text string) (Tokens, error) {
-	var t Tokens
+	t := Tokens{denied: func() {}}
 	if strings.TrimSpace(text) == "" {
 		return t, nil
 	}
@@ -96,6 +103,7 @@ func (t Tokens) Handler(next http.Handler, open ...string) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
+		t.denied()
 		w.Header().Set("WWW-Authenticate", `Bearer realm="penstock-serve"`)
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -114,5 +122,6 @@ func (t Tokens) Call(method string, sent metadata.MD) error {
 	if t.among(sent.Get("authorization")) {
 		return nil
 	}
+	t.denied()
 	return status.Error(codes.Unauthenticated, missing)
 }
