@@ -61,7 +61,7 @@ func (b *Bucket) explainAnswer(what, place string, answer minio.ErrorResponse) e
 	case "PreconditionFailed", "ConditionalRequestConflict":
 		return fmt.Errorf("%s %s: %w", what, place, journal.ErrConflict)
 	case "NoSuchBucket":
-		return fmt.Errorf("%s %s: %w at %s: make it, or correct data.bucket in penstock.yaml", what, place, ErrNoBucket, b.endpoint)
+		return fmt.Errorf("%s %s: %w at %s: make it, or correct its name (data.bucket in penstock.yaml, --bucket of penstock-serve run)", what, place, ErrNoBucket, b.endpoint)
 	case "InvalidAccessKeyId", "InvalidAccessKeyID":
 		return fmt.Errorf("%s %s: %w: %s does not know this access key: correct AWS_ACCESS_KEY_ID", what, place, ErrCredentials, b.endpoint)
 	case "SignatureDoesNotMatch":

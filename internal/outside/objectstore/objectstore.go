@@ -91,7 +91,7 @@ func Open(c Credentials, name string) (*Bucket, error) {
 
 func checkBucketName(name string) error {
 	if len(name) < 3 || len(name) > 63 || strings.ContainsAny(name, "/ _") || name != strings.ToLower(name) {
-		return fmt.Errorf("bucket name %q: 3 to 63 lower-case letters, digits, dots and hyphens are allowed; correct data.bucket in penstock.yaml", name)
+		return fmt.Errorf("bucket name %q: 3 to 63 lower-case letters, digits, dots and hyphens are allowed; correct data.bucket in penstock.yaml, or --bucket of penstock-serve run", name)
 	}
 	return nil
 }
