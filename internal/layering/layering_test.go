@@ -86,7 +86,7 @@ var table = map[string][]string{
 	"serve/service":      {"internal/bundle", "internal/imaging", "internal/oip", "serve/*"},
 	"serve/replay":       {"internal/oip"},
 	"serve/host":         {"internal/bundle", "internal/oip", "serve/metrics", "serve/model", "serve/replay"},
-	"serve/rpc":          {"internal/oip", "internal/oip/inferencepb", "serve/service"},
+	"serve/rpc":          {"internal/oip", "internal/oip/inferencepb", "serve/buffers", "serve/service"},
 	"serve/api":          {"internal/imaging", "internal/oip", "serve/*"},
 	"serve/admin":        {"internal/bundle", "internal/oip", "serve/host"},
 

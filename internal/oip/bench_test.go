@@ -43,7 +43,7 @@ type lender struct {
 	next    int
 }
 
-func (l *lender) lend(n int) []byte {
+func (l *lender) lend(n int, before []byte) []byte {
 	if l.next == len(l.buffers) {
 		l.buffers = append(l.buffers, nil)
 	}
@@ -52,6 +52,7 @@ func (l *lender) lend(n int) []byte {
 		l.buffers[l.next] = unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(words))), n)
 	}
 	l.next++
+	copy(l.buffers[l.next-1][:n], before)
 	return l.buffers[l.next-1][:n]
 }
 

@@ -114,9 +114,9 @@ func (s *scanner) data(t *Tensor, n int, alloc Alloc) error {
 			return err
 		}
 		// What is written is no longer than what is read, plus the lengths.
-		f.out = alloc(ahead.at - s.at + 4*n)
+		f.out = alloc(ahead.at-s.at+4*n, nil)
 	} else {
-		f.read, f.out = elements[t.Datatype], alloc(n*f.size)
+		f.read, f.out = elements[t.Datatype], alloc(n*f.size, nil)
 	}
 	if err := f.array(shape); err != nil {
 		return err

@@ -12,9 +12,11 @@ import (
 // meter lends memory and notes how much.
 type meter struct{ bytes int }
 
-func (m *meter) lend(n int) []byte {
+func (m *meter) lend(n int, before []byte) []byte {
 	m.bytes += n
-	return make([]byte, n)
+	b := make([]byte, n)
+	copy(b, before)
+	return b
 }
 
 // fuzzRead reads body and holds the reader to what is promised of any body: no

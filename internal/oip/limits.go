@@ -8,12 +8,18 @@ import (
 // Alloc lends n bytes, aligned to 8 at least, whose contents do not matter.
 // All that a codec borrows (the text of a body, the tensors) is the caller's
 // to take back, after the answer is written and whether or not there was an
-// error: an Alloc over a pool keeps a list. Nil stands for make.
-type Alloc func(n int) []byte
+// error: an Alloc over a pool keeps a list. Where before is given, which is what
+// was lent last, the new bytes begin as it does and take its place. Nil stands
+// for make.
+type Alloc func(n int, before []byte) []byte
 
 func (a Alloc) orMake() Alloc {
 	if a == nil {
-		return func(n int) []byte { return make([]byte, n) }
+		return func(n int, before []byte) []byte {
+			b := make([]byte, n)
+			copy(b, before)
+			return b
+		}
 	}
 	return a
 }
@@ -52,7 +58,7 @@ const firstRead = 16 << 20
 
 // readFull reads n bytes.
 func readFull(body io.Reader, n int, what string, alloc Alloc) ([]byte, error) {
-	buffer, have := alloc(min(n, firstRead)), 0
+	buffer, have := alloc(min(n, firstRead), nil), 0
 	for {
 		k, err := io.ReadFull(body, buffer[have:])
 		have += k
@@ -64,9 +70,7 @@ func readFull(body io.Reader, n int, what string, alloc Alloc) ([]byte, error) {
 		case have == n:
 			return buffer, nil
 		}
-		larger := alloc(min(n, 2*have))
-		copy(larger, buffer)
-		buffer = larger
+		buffer = alloc(min(n, 2*have), buffer)
 	}
 }
 
@@ -79,21 +83,34 @@ func readAll(body io.Reader, length, limit int64, alloc Alloc) ([]byte, error) {
 		}
 		return text, readEnd(body)
 	}
-	buffer, have := alloc(64<<10), 0
+	text, err := ReadGrowing(body, 64<<10, limit, alloc)
+	if err == nil && int64(len(text)) > limit {
+		err = tooLarge(limit)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return text, nil
+}
+
+// ReadGrowing reads a body whose length nobody said into one buffer, which has
+// first bytes, at least 1, and grows as they come. Of a body that is longer than
+// limit it gives one byte more than limit.
+func ReadGrowing(body io.Reader, first int, limit int64, alloc Alloc) ([]byte, error) {
+	alloc = alloc.orMake()
+	buffer, have := alloc(int(min(int64(first), limit+1)), nil), 0
 	for {
 		k, err := io.ReadFull(body, buffer[have:])
 		have += k
 		switch {
-		case int64(have) > limit:
-			return nil, tooLarge(limit)
 		case err == io.EOF || err == io.ErrUnexpectedEOF:
 			return buffer[:have], nil
 		case err != nil:
 			return nil, fmt.Errorf("reading the body: %w", err)
+		case int64(have) > limit:
+			return buffer, nil
 		}
-		larger := alloc(int(min(2*int64(have), limit+1)))
-		copy(larger, buffer)
-		buffer = larger
+		buffer = alloc(int(min(2*int64(have), limit+1)), buffer)
 	}
 }
 

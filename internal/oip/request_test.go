@@ -293,3 +293,28 @@ func TestReadingAllocatesNothingInProportionToTheData(t *testing.T) {
 		t.Errorf("%d bytes are allocated beside the borrowed buffers", n)
 	}
 }
+
+func TestABodyOfUnknownLengthHoldsOneBuffer(t *testing.T) {
+	held, most := 0, 0
+	lend := func(n int, before []byte) []byte {
+		b := make([]byte, n)
+		copy(b, before)
+		held += n - len(before)
+		most = max(most, held)
+		return b
+	}
+	body := bytes.Repeat([]byte("abcdefg\n"), 1<<17) // 1 MiB
+	text, err := oip.ReadText(bytes.NewReader(body), -1, oip.DefaultLimits, lend)
+	if err != nil || !bytes.Equal(text, body) || most > 2*len(body) {
+		t.Errorf("%d of %d bytes, %d held, %v", len(text), len(body), most, err)
+	}
+	var fault *oip.BadRequest
+	limits := oip.Limits{Bytes: int64(len(body)) - 1}
+	if _, err := oip.ReadText(bytes.NewReader(body), -1, limits, nil); !errors.As(err, &fault) || !fault.TooLarge {
+		t.Errorf("a byte too many: %v", err)
+	}
+	limits.Bytes++
+	if text, err := oip.ReadText(bytes.NewReader(body), -1, limits, nil); err != nil || !bytes.Equal(text, body) {
+		t.Errorf("as many as may be: %v", err)
+	}
+}

@@ -137,7 +137,7 @@ func room(tensors []Tensor, binary func(string) bool, alloc Alloc) []byte {
 	if alloc == nil {
 		return make([]byte, 0, n)
 	}
-	return alloc(n)[:0]
+	return alloc(n, nil)[:0]
 }
 
 // encoder writes JSON; its first error stays.

@@ -1,11 +1,6 @@
 package api
 
-import (
-	"strings"
-	"testing"
-
-	"github.com/penstock-ml/penstock/serve/buffers"
-)
+import "testing"
 
 func TestTheGateReservesWhatABodyMayHave(t *testing.T) {
 	g := newGate(Limits{Requests: 3, Bytes: 100})
@@ -37,20 +32,4 @@ func TestTheGateReservesWhatABodyMayHave(t *testing.T) {
 		t.Fatalf("a limit above all that there is lets nobody in: %v", err)
 	}
 	leave()
-}
-
-func TestAGrowingBodyHoldsOneBuffer(t *testing.T) {
-	pool := buffers.New()
-	l := loan{pool: pool}
-	body := strings.Repeat("abcdefg\n", 100_000)
-	got, err := readAll(strings.NewReader(body), -1, &l)
-	if err != nil || string(got) != body {
-		t.Fatalf("%d of %d bytes, %v", len(got), len(body), err)
-	}
-	if pool.Lent() != 1 {
-		t.Errorf("%d buffers are lent", pool.Lent())
-	}
-	if l.end(); pool.Lent() != 0 {
-		t.Errorf("%d buffers are not given back", pool.Lent())
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/penstock-ml/penstock/internal/oip"
+	"github.com/penstock-ml/penstock/serve/buffers"
 	"github.com/penstock-ml/penstock/serve/service"
 )
 
@@ -24,9 +25,9 @@ func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
 		s.reject(w, r, c, service.Bad(service.BadInput, "the query has a parameter that is not known: infer takes none"))
 		return
 	}
-	loan := loan{pool: s.o.Buffers}
-	defer loan.end()
-	request, parse, err := s.read(r, &loan)
+	loan := buffers.NewLoan(s.o.Buffers)
+	defer loan.End()
+	request, parse, err := s.read(r, loan)
 	c.Began = time.Now()
 	if err != nil {
 		s.reject(w, r, c, err)
@@ -41,7 +42,7 @@ func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
 	defer i.Release()
 	w.Header().Set(DigestHeader, i.Digest)
 	began := time.Now()
-	body, err := oip.EncodeResponse(oip.Response{ID: request.ID, Model: i.Model, Version: i.Digest, Outputs: i.Outputs}, *request, loan.get)
+	body, err := oip.EncodeResponse(oip.Response{ID: request.ID, Model: i.Model, Version: i.Digest, Outputs: i.Outputs}, *request, loan.Get)
 	if err != nil {
 		if errors.Is(err, oip.ErrNotJSON) {
 			err = service.Bad(service.BadInput, "%v", err)
@@ -64,20 +65,20 @@ func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
 
 // read reads the body: JSON, which is parsed later, into request, or JSON and
 // the bytes of tensors, where that is hardly any work.
-func (s *Server) read(r *http.Request, l *loan) (request *oip.Request, parse func() ([]oip.Tensor, []string, error), err error) {
+func (s *Server) read(r *http.Request, l *buffers.Loan) (request *oip.Request, parse func() ([]oip.Tensor, []string, error), err error) {
 	request = &oip.Request{}
 	if n, told := numberIn(r.Header, headerLengthHeader); told {
 		if n < 0 {
 			return request, nil, service.Bad(service.BadInput, "%s: want one whole number of bytes", headerLengthHeader)
 		}
 		var err error
-		*request, err = oip.ReadRequest(r.Body, r.ContentLength, n, s.tensors, l.get)
+		*request, err = oip.ReadRequest(r.Body, r.ContentLength, n, s.tensors, l.Get)
 		return request, nil, err
 	}
-	text, err := oip.ReadText(r.Body, r.ContentLength, s.tensors, l.get)
+	text, err := oip.ReadText(r.Body, r.ContentLength, s.tensors, l.Get)
 	return request, func() ([]oip.Tensor, []string, error) {
 		var err error
-		*request, err = oip.ParseRequest(text, s.tensors, l.get)
+		*request, err = oip.ParseRequest(text, s.tensors, l.Get)
 		return request.Inputs, wanted(request), err
 	}, err
 }

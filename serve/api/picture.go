@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/serve/buffers"
 	"github.com/penstock-ml/penstock/serve/service"
 )
@@ -27,39 +28,10 @@ const (
 	maxAddress   = 8 << 10  // of the JSON that holds a URL, in bytes
 )
 
-// loan is what a request borrowed.
-type loan struct {
-	pool     *buffers.Pool
-	borrowed [][]byte
-}
-
-func (l *loan) get(n int) []byte {
-	b := l.pool.Get(n)
-	l.borrowed = append(l.borrowed, b)
-	return b
-}
-
-// larger lends n bytes that begin as b does, and takes back b, which is what was
-// lent last.
-func (l *loan) larger(b []byte, n int) []byte {
-	grown := l.pool.Get(n)
-	copy(grown, b)
-	l.borrowed[len(l.borrowed)-1] = grown
-	l.pool.Put(b)
-	return grown
-}
-
-func (l *loan) end() {
-	for _, b := range l.borrowed {
-		l.pool.Put(b)
-	}
-	l.borrowed = nil
-}
-
 // pictureOf reads the bytes of the image: the whole body, the one file of a
 // form, or what the URL in a JSON body leads to. What they are is decided by
 // the bytes, not by what the sender calls them.
-func (s *Server) pictureOf(w http.ResponseWriter, r *http.Request, l *loan) ([]byte, error) {
+func (s *Server) pictureOf(w http.ResponseWriter, r *http.Request, l *buffers.Loan) ([]byte, error) {
 	kind := r.Header.Get("Content-Type")
 	media, params, err := mime.ParseMediaType(kind)
 	if kind != "" && err != nil {
@@ -73,34 +45,21 @@ func (s *Server) pictureOf(w http.ResponseWriter, r *http.Request, l *loan) ([]b
 		return s.fetch(r.Context(), http.MaxBytesReader(w, r.Body, maxAddress))
 	case media == "", media == "application/octet-stream", strings.HasPrefix(media, "image/"),
 		media == "application/x-www-form-urlencoded": // what curl --data-binary says
-		return readAll(http.MaxBytesReader(w, r.Body, s.picture.Bytes), r.ContentLength, l)
+		return readAll(http.MaxBytesReader(w, r.Body, s.picture.Bytes), r.ContentLength, s.picture.Bytes, l)
 	}
 	return nil, service.Bad(service.Unsupported, "the Content-Type is none of a picture: send a PNG or JPEG as it is, or as the file of a multipart form")
 }
 
-// readAll reads into a borrowed buffer; hint is how much there may be, -1:
-// nobody said.
-func readAll(body io.Reader, hint int64, l *loan) ([]byte, error) {
+// readAll reads a body that ends with an error at limit bytes; hint is how many
+// there may be, -1: nobody said. It is believed up to a megabyte.
+func readAll(body io.Reader, hint, limit int64, l *buffers.Loan) ([]byte, error) {
 	if hint < 0 {
 		hint = 64 << 10
 	}
-	// What the sender says is believed up to a megabyte.
-	buffer, have := l.get(int(min(hint, 1<<20))+1), 0
-	for {
-		n, err := body.Read(buffer[have:])
-		have += n
-		switch {
-		case err == io.EOF:
-			return buffer[:have], nil
-		case err != nil:
-			return nil, err
-		case have == len(buffer):
-			buffer = l.larger(buffer, 2*have)
-		}
-	}
+	return oip.ReadGrowing(body, int(min(hint, 1<<20))+1, limit, l.Get)
 }
 
-func onlyFile(form *multipart.Reader, length, limit int64, l *loan) (file []byte, err error) {
+func onlyFile(form *multipart.Reader, length, limit int64, l *buffers.Loan) (file []byte, err error) {
 	for {
 		part, err := form.NextPart()
 		if err == io.EOF {
@@ -119,7 +78,7 @@ func onlyFile(form *multipart.Reader, length, limit int64, l *loan) (file []byte
 		if file != nil {
 			return nil, service.Bad(service.BadInput, "the form holds more than one file: send one picture a request")
 		}
-		if file, err = readAll(http.MaxBytesReader(nil, part, limit), length, l); err != nil {
+		if file, err = readAll(http.MaxBytesReader(nil, part, limit), length, limit, l); err != nil {
 			return nil, err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/penstock-ml/penstock/serve/buffers"
 	"github.com/penstock-ml/penstock/serve/service"
 )
 
@@ -78,9 +79,9 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 		defer cancel()
 		r = r.WithContext(ctx)
 	}
-	loan := loan{pool: s.o.Buffers}
-	defer loan.end()
-	picture, err := s.pictureOf(w, r, &loan)
+	loan := buffers.NewLoan(s.o.Buffers)
+	defer loan.End()
+	picture, err := s.pictureOf(w, r, loan)
 	c.Began = time.Now()
 	if err != nil {
 		s.reject(w, r, c, err)

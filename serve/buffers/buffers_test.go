@@ -117,3 +117,19 @@ func BenchmarkGetPut(b *testing.B) {
 		p.Put(p.Get(600_000))
 	}
 }
+
+func TestALoanThatGrowsHoldsOneBuffer(t *testing.T) {
+	pool := New()
+	l := NewLoan(pool)
+	first := l.Get(100, nil)
+	copy(first, "first")
+	b := l.Get(100, nil)
+	copy(b, "abc")
+	b = l.Get(1000, b)
+	if string(b[:3]) != "abc" || string(first[:5]) != "first" || pool.Lent() != 2 {
+		t.Errorf("%q, %q, %d lent", b[:3], first[:5], pool.Lent())
+	}
+	if l.End(); pool.Lent() != 0 {
+		t.Errorf("%d are not given back", pool.Lent())
+	}
+}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/internal/oip/inferencepb"
+	"github.com/penstock-ml/penstock/serve/buffers"
 )
 
 // call is a ModelInferRequest: the message without its raw contents, and these
@@ -21,28 +22,11 @@ type call struct {
 	raw    [][]byte
 	broken error // the message's own fault, and so the sender's
 
-	limits   oip.Limits
-	buffers  Buffers
-	borrowed [][]byte
-	room     *semaphore.Weighted // nil: without end
-	all      int64               // bytes of room
-	held     int64
-}
-
-func (c *call) borrow(n int) []byte {
-	b := c.buffers.Get(n)
-	c.borrowed = append(c.borrowed, b)
-	return b
-}
-
-// larger borrows n bytes that begin as the last buffer does, in its place.
-func (c *call) larger(n int) []byte {
-	last := len(c.borrowed) - 1
-	before, grown := c.borrowed[last], c.buffers.Get(n)
-	copy(grown, before)
-	c.borrowed[last] = grown
-	c.buffers.Put(before)
-	return grown
+	limits oip.Limits
+	loan   *buffers.Loan
+	room   *semaphore.Weighted // nil: without end
+	all    int64               // bytes of room
+	held   int64
 }
 
 // hold reserves n bytes of what all calls may hold together, until giveBack. It
@@ -61,10 +45,8 @@ func (c *call) hold(n int64) error {
 
 // giveBack ends the use of all borrowed memory.
 func (c *call) giveBack() {
-	for _, b := range c.borrowed {
-		c.buffers.Put(b)
-	}
-	c.borrowed, c.raw = nil, nil
+	c.loan.End()
+	c.raw = nil
 	if c.held > 0 {
 		c.room.Release(c.held)
 		c.held = 0
@@ -118,7 +100,7 @@ func (c *call) tensorOf(m *message) ([]byte, error) {
 	if !m.exact {
 		first = min(n, small)
 	}
-	b, have := c.borrow(first), 0
+	b, have := c.loan.Get(first, nil), 0
 	for {
 		k, err := io.ReadFull(m, b[have:])
 		if have += k; err != nil {
@@ -127,7 +109,7 @@ func (c *call) tensorOf(m *message) ([]byte, error) {
 		if have == n {
 			return b, nil
 		}
-		b = c.larger(min(n, 2*have))
+		b = c.loan.Get(min(n, 2*have), b)
 	}
 }
 

@@ -49,7 +49,7 @@ func FuzzCodec(f *testing.F) {
 	f.Add([]byte{0x3a, 0x80, 0x80, 0x80, 0x80, 0x08}, 1)
 	f.Fuzz(func(t *testing.T, text []byte, size int) {
 		pool := buffers.New()
-		c := &call{limits: oip.Limits{Tensors: 8}, buffers: pool}
+		c := &call{limits: oip.Limits{Tensors: 8}, loan: buffers.NewLoan(pool)}
 		broken := c.read(whole(text, 1+(size&1023)))
 		var want inferencepb.ModelInferRequest
 		err := protobuf.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(text, &want)
@@ -98,7 +98,7 @@ func BenchmarkRead(b *testing.B) {
 		b.ReportAllocs()
 		pool := buffers.New()
 		for b.Loop() {
-			c := &call{limits: oip.DefaultLimits, buffers: pool}
+			c := &call{limits: oip.DefaultLimits, loan: buffers.NewLoan(pool)}
 			r := data.Reader()
 			if err := c.read(&message{from: bufio.NewReader(r), left: r.Remaining(), exact: true, hold: c.hold}); err != nil {
 				b.Fatal(err)

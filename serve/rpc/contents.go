@@ -84,7 +84,7 @@ func elementsOf[T number](data []byte) []T {
 // narrow writes elements in a smaller type, and refuses what is out of its
 // range.
 func narrow[T int8 | int16 | uint8 | uint16, W int32 | uint32](c *call, wide []W) ([]byte, error) {
-	data := c.borrow(len(wide) * int(unsafe.Sizeof(*new(T))))
+	data := c.loan.Get(len(wide)*int(unsafe.Sizeof(*new(T))), nil)
 	to := elementsOf[T](data)
 	for i, v := range wide {
 		to[i] = T(v)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/internal/oip/inferencepb"
+	"github.com/penstock-ml/penstock/serve/buffers"
 	"github.com/penstock-ml/penstock/serve/service"
 )
 
@@ -28,7 +29,7 @@ const (
 func (s *Server) modelInfer(_ any, stream grpc.ServerStream) (err error) {
 	defer s.recovered(inferMethod, &err)
 	ctx := stream.Context()
-	c := &call{limits: s.o.Limits, buffers: s.o.Buffers, room: s.bytes, all: s.o.Bytes}
+	c := &call{limits: s.o.Limits, loan: buffers.NewLoan(s.o.Buffers), room: s.bytes, all: s.o.Bytes}
 	defer c.giveBack()
 	trace := service.TraceOf(traceparents(ctx))
 	about := service.Call{ID: service.NewID(), Trace: trace.ID, Began: time.Now()}

@@ -41,6 +41,7 @@ import (
 
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/internal/oip/inferencepb"
+	"github.com/penstock-ml/penstock/serve/buffers"
 	"github.com/penstock-ml/penstock/serve/service"
 )
 
@@ -74,17 +75,11 @@ type Models interface {
 	Ready() bool
 }
 
-// Buffers lend the memory of raw tensors.
-type Buffers interface {
-	Get(n int) []byte
-	Put(b []byte)
-}
-
 // Options are a server's.
 type Options struct {
 	Infer   Inferer
 	Models  Models
-	Buffers Buffers
+	Buffers *buffers.Pool // raw tensors are read into
 	Log     *slog.Logger
 	Version string        // of the program
 	Limits  oip.Limits    // Bytes is a message's
