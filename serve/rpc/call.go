@@ -83,6 +83,9 @@ func (c *call) read(m *message) error {
 		}
 		c.raw = append(c.raw, b)
 	}
+	if err := c.weigh(rest); err != nil {
+		return err
+	}
 	if err := (protobuf.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(rest, &c.ModelInferRequest); err != nil {
 		return &oip.BadRequest{Text: fmt.Sprintf("the message is no ModelInferRequest: %v", err)}
 	}

@@ -49,12 +49,13 @@ func FuzzCodec(f *testing.F) {
 	f.Add([]byte{0x3a, 0x80, 0x80, 0x80, 0x80, 0x08}, 1)
 	f.Fuzz(func(t *testing.T, text []byte, size int) {
 		pool := buffers.New()
-		c := &call{limits: oip.Limits{Tensors: 8}, loan: buffers.NewLoan(pool)}
+		c := &call{limits: oip.Limits{Bytes: 1 << 20, Tensors: 8, Elements: 1 << 20, Header: 1 << 20}, loan: buffers.NewLoan(pool)}
 		broken := c.read(whole(text, 1+(size&1023)))
 		var want inferencepb.ModelInferRequest
 		err := protobuf.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(text, &want)
 		groups := broken != nil && strings.Contains(broken.Error(), "wire type") // which no message of the protocol has
-		if !groups && len(want.RawInputContents) <= 8 && (broken == nil) != (err == nil) {
+		most := max(len(want.RawInputContents), len(want.Inputs), len(want.Outputs))
+		if !groups && most <= 8 && (broken == nil) != (err == nil) {
 			t.Fatalf("got %v, protobuf %v", broken, err)
 		}
 		if broken == nil {

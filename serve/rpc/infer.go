@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -53,8 +54,12 @@ func (s *Server) receive(ctx context.Context, c *call, about service.Call) error
 	m, end, err := s.open(ctx, c)
 	if err == nil {
 		defer end()
-		if c.broken = c.read(m); m.failed != nil {
+		c.broken = c.read(m)
+		var refused *service.Problem
+		if m.failed != nil {
 			err = ofTransport(ctx, m.failed)
+		} else if errors.As(c.broken, &refused) {
+			err = statusOf(refused)
 		}
 	}
 	if status.Code(err) == codes.ResourceExhausted && len(status.Convert(err).Details()) > 0 {

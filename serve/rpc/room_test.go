@@ -3,6 +3,8 @@ package rpc_test
 import (
 	"bytes"
 	"context"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,8 +13,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/internal/oip/inferencepb"
@@ -20,7 +24,7 @@ import (
 )
 
 // roomy lets messages of 4 MiB in, which is all that may be held together.
-var roomy = oip.Limits{Bytes: 4 << 20, Elements: 4 << 20, Tensors: 3, Depth: 8, Header: 1 << 10}
+var roomy = oip.Limits{Bytes: 4 << 20, Elements: 4 << 20, Tensors: 3, Depth: 8, Header: 64 << 10}
 
 func sized(n int) *inferencepb.ModelInferRequest {
 	return request([][]byte{make([]byte, n)}, input("x", oip.INT8, []int64{int64(n)}, nil))
@@ -159,3 +163,38 @@ func TestAnIDThatIsTooLongIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// Two bytes of a message may become a hundred in memory.
+func TestAMessageOfManySmallPartsTakesNoMoreMemoryThanOneOfFew(t *testing.T) {
+	w := newWorld(t, roomy)
+	for name, r := range map[string]*inferencepb.ModelInferRequest{
+		"inputs":     {Inputs: slices.Repeat([]*inferencepb.ModelInferRequest_InferInputTensor{{}}, 1<<19)},
+		"outputs":    {Outputs: slices.Repeat([]*inferencepb.ModelInferRequest_InferRequestedOutputTensor{{}}, 1<<19)},
+		"dimensions": request(nil, input("x", oip.FP32, make([]int64, 1<<20), nil)),
+		"texts":      request(nil, input("x", oip.BYTES, []int64{1}, &inferencepb.InferTensorContents{BytesContents: make([][]byte, 1<<20)})),
+	} {
+		var before, after runtime.MemStats
+		data, err := proto.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		runtime.ReadMemStats(&before)
+		err = w.conn.Invoke(t.Context(), inferencepb.GRPCInferenceService_ModelInfer_FullMethodName, request(nil), request(nil), grpc.ForceCodecV2(marshalled(data)))
+		runtime.ReadMemStats(&after)
+		if status.Code(err) != codes.InvalidArgument && !refused(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > 12<<20 {
+			t.Errorf("%s: %d bytes of a message took %d", name, len(data), took)
+		}
+	}
+}
+
+// marshalled is a codec whose messages are all the same.
+type marshalled []byte
+
+func (marshalled) Name() string { return "proto" }
+func (m marshalled) Marshal(any) (mem.BufferSlice, error) {
+	return mem.BufferSlice{mem.SliceBuffer(m)}, nil
+}
+func (marshalled) Unmarshal(mem.BufferSlice, any) error { return nil }

@@ -27,7 +27,7 @@ import (
 )
 
 // limits are ones that a test can reach.
-var limits = oip.Limits{Bytes: 1 << 20, Elements: 1 << 18, Tensors: 3, Depth: 8, Header: 1 << 10}
+var limits = oip.Limits{Bytes: 1 << 20, Elements: 1 << 18, Tensors: 3, Depth: 8, Header: 64 << 10}
 
 // echo answers its inputs, or what infer says.
 type echo struct {
