@@ -173,7 +173,7 @@ func (s *Server) open(ctx context.Context, c *call) (m *message, end func(), err
 			return nil, nil, ofTransport(ctx, err)
 		}
 	}
-	m.from = bufio.NewReader(source)
+	m.from = bufio.NewReaderSize(source, 512) // for tags and lengths: tensors go past it
 	return m, wire.end, nil
 }
 
