@@ -39,7 +39,6 @@ type Scores struct {
 	Heatmap      []float32
 	HeatmapShape []int64
 	Phases       Phases
-	Batch        int // pictures that shared the run
 }
 
 // wantsPictures refuses models of other tasks.
@@ -96,7 +95,7 @@ func (m *Model) Score(ctx context.Context, p *Picture) (*Scores, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Scores{Values: values[0], Phases: p.Phases, Batch: r.Batch}
+	s := &Scores{Values: values[0], Phases: p.Phases}
 	s.Phases.Queue += r.Phases.Queue
 	s.Phases.Run, s.Phases.Batch = r.Phases.Run, r.Phases.Batch
 	if i := find(m.outputs, m.bundle.Manifest.Outputs.Heatmap); i >= 0 {

@@ -77,7 +77,6 @@ func listOf(all []Declared) []string {
 type Result struct {
 	Outputs []oip.Tensor
 	Phases  Phases
-	Batch   int // requests that shared the run
 	release func()
 }
 
@@ -135,7 +134,7 @@ func (s *session) attempt(ctx context.Context, inputs []oip.Tensor, expected [][
 		return nil, err
 	}
 	owned, pool := c.owned, s.pool
-	return &Result{Outputs: tensors, Batch: 1, release: func() {
+	return &Result{Outputs: tensors, release: func() {
 		for _, b := range owned {
 			pool.Put(b)
 		}

@@ -79,7 +79,7 @@ func share(whole *Result, parts [][]oip.Tensor) []batch.Result[*Result] {
 	}
 	results := make([]batch.Result[*Result], len(parts))
 	for i, outputs := range parts {
-		results[i].Value = &Result{Outputs: outputs, Phases: whole.Phases, Batch: len(parts), release: free}
+		results[i].Value = &Result{Outputs: outputs, Phases: whole.Phases, release: free}
 	}
 	return results
 }

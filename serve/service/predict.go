@@ -47,7 +47,6 @@ func (w *work) score(ctx context.Context, m *model.Model, r PredictRequest) (*Pr
 		return nil, err
 	}
 	w.took(scores.Phases) // the picture's are among them
-	w.batch = scores.Batch
 	if w.served.Replay != nil {
 		w.served.Replay.AddPicture(r.Picture)
 	}

@@ -170,7 +170,6 @@ func (s *Service) Infer(ctx context.Context, r InferRequest) (i *Inference, err 
 		return nil, err
 	}
 	w.took(result.Phases)
-	w.batch = result.Batch
 	if w.served.Replay != nil {
 		w.served.Replay.AddTensors(r.Inputs, r.Outputs)
 	}
