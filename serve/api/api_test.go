@@ -79,6 +79,9 @@ func TestPredictAnswersTheScoresOfTheBytes(t *testing.T) {
 		if got := w.counts.take(); got != w.digest[:8]+" ok" {
 			t.Errorf("counted %s", got)
 		}
+		if got := w.counts.last.Batch; got != 1 {
+			t.Errorf("counted as one of %d in a run", got)
+		}
 	}
 }
 

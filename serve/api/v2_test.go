@@ -48,6 +48,9 @@ func TestInferAnswersTheGraphsOutputs(t *testing.T) {
 	if a.status != 200 {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
+	if got := w.counts.last.Batch; got != 1 {
+		t.Errorf("counted as one of %d in a run", got)
+	}
 	r := decode[inferAnswer](t, a)
 	if r.ID != "a1" || r.Model != "test" || r.Version != w.digest || len(r.Outputs) != 3 {
 		t.Fatalf("%+v", r)
