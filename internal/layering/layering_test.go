@@ -70,7 +70,8 @@ var table = map[string][]string{
 	// predictions file.
 	"serve/batch":        {},
 	"serve/buffers":      {},
-	"serve/model":        {"internal/bundle", "internal/imaging", "internal/oip", "serve/buffers", "serve/batch", "serve/graph"},
+	"serve/spread":       {},
+	"serve/model":        {"internal/bundle", "internal/imaging", "internal/oip", "serve/buffers", "serve/batch", "serve/graph", "serve/spread"},
 	"serve/admission":    {},
 	"serve/remote":       {},
 	"serve/access":       {"internal/oip"},

@@ -30,6 +30,7 @@ import (
 	"github.com/penstock-ml/penstock/internal/imaging"
 	"github.com/penstock-ml/penstock/serve/batch"
 	"github.com/penstock-ml/penstock/serve/buffers"
+	"github.com/penstock-ml/penstock/serve/spread"
 )
 
 // Runtime is ONNX Runtime in this process: there is one. It bounds how many
@@ -40,6 +41,7 @@ type Runtime struct {
 	batch    batch.Options
 	decoder  imaging.Decoder
 	cpus     *semaphore.Weighted // a decode takes 1, a run the plan's threads; first come, first served
+	spread   *spread.Spreader    // nil: runs begin wherever their threads are
 	pool     *buffers.Pool
 	version  string
 }
@@ -105,10 +107,23 @@ func Start(o Options) (*Runtime, error) {
 		plan: p, provider: chosen, batch: o.Batch, decoder: o.Decoder,
 		cpus: semaphore.NewWeighted(int64(p.cpus)), pool: buffers.New(), version: ort.GetVersion(),
 	}
+	r.spreadRuns()
 	if err := r.provider.guard(r.provider.probe); err != nil {
 		return nil, errors.Join(fmt.Errorf("ONNX Runtime %s: %w", o.Library, err), ort.DestroyEnvironment())
 	}
 	return r, nil
+}
+
+// spreadRuns has runs begin on different CPUs, where each keeps one busy and
+// several go on at a time.
+func (r *Runtime) spreadRuns() {
+	if r.provider.name != CPU || r.plan.threads > 1 || r.plan.callers == 1 {
+		return
+	}
+	var err error
+	if r.spread, err = spread.New(); err != nil {
+		r.plan.text += fmt.Sprintf("; runs are not spread over the CPUs (%v)", err)
+	}
 }
 
 // Version is that of the library, such as 1.30.0.

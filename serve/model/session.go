@@ -9,12 +9,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	ort "github.com/yalue/onnxruntime_go"
 
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/serve/buffers"
+	"github.com/penstock-ml/penstock/serve/spread"
 )
 
 // session is a graph in ONNX Runtime: tensors in, tensors out. It knows nothing
@@ -24,6 +26,8 @@ type session struct {
 	inputs, outputs []Declared
 	scale           int64 // of super-resolution: how many times the input's height and width the output has; 0: unknown
 	pool            *buffers.Pool
+	spread          *spread.Spreader // of runs over the CPUs; nil: they are not spread
+	took            atomic.Int64     // nanoseconds, by the last run
 
 	mu     sync.Mutex
 	shapes map[string][][]int64 // outputs' shapes by the inputs', as they were seen
@@ -55,7 +59,7 @@ func openSession(r *Runtime, path string, inputs, outputs []Declared, profile st
 		}
 	}
 	s := &session{
-		inputs: inputs, outputs: outputs, pool: r.pool,
+		inputs: inputs, outputs: outputs, pool: r.pool, spread: r.spread,
 		shapes: map[string][][]int64{}, moving: make([]bool, len(outputs)),
 	}
 	s.ort, err = ort.NewDynamicAdvancedSession(path, listOf(inputs), listOf(outputs), options)
@@ -154,7 +158,7 @@ func (s *session) call(ctx context.Context, inputs, outputs []ort.Value) error {
 	}
 	terminated := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() { terminated <- options.Terminate() })
-	err = s.ort.RunWithOptions(inputs, outputs, options)
+	err = s.onCPU(func() error { return s.ort.RunWithOptions(inputs, outputs, options) })
 	cancelled := !stop()
 	var terminateErr error
 	if cancelled {
@@ -172,6 +176,24 @@ func (s *session) call(ctx context.Context, inputs, outputs []ort.Value) error {
 		return &RunError{&shapeError{err}} // ONNX Runtime 1.30, and before
 	}
 	return &RunError{err}
+}
+
+// long is from which time on a run is worth a CPU of its own: to move a thread
+// costs some hundredths of a millisecond.
+const long = time.Millisecond
+
+// onCPU makes a run, on a CPU where no other one goes on if runs of this graph
+// are long.
+func (s *session) onCPU(run func() error) error {
+	var place spread.Place
+	if time.Duration(s.took.Load()) >= long {
+		place = s.spread.Begin()
+	}
+	defer place.End()
+	began := time.Now()
+	err := run()
+	s.took.Store(int64(time.Since(began)))
+	return err
 }
 
 // expect gives the shape that each output will have, nil where it is not known:

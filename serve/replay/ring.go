@@ -87,24 +87,29 @@ func (r *Ring) add(size int, copied func(buffer []byte) Input) {
 	// A buffer of about the right size is used again: a ring in use allocates
 	// nothing.
 	if cap(buffer) < size || cap(buffer) > 2*size {
+		clear(buffer)
 		buffer = make([]byte, 0, size)
 	}
 	e := entry{copied(buffer[:0]), buffer[:cap(buffer)]}
+	clear(e.buffer[size:]) // the rest of what was there before
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.evict(1, int64(len(e.buffer))) // others may have come meanwhile
-	if r.bytes+int64(len(e.buffer)) <= r.limits.Bytes {
-		r.kept = append(r.kept, e)
-		r.bytes += int64(len(e.buffer))
+	clear(r.evict(1, int64(len(e.buffer)))) // others may have come meanwhile
+	if r.bytes+int64(len(e.buffer)) > r.limits.Bytes {
+		clear(e.buffer)
+		return
 	}
+	r.kept = append(r.kept, e)
+	r.bytes += int64(len(e.buffer))
 }
 
-// evict drops the oldest until there is room for so many more inputs and
-// bytes, and gives the buffer of the last one dropped. It wants the lock.
+// evict drops the oldest until there is room for so many more inputs and bytes.
+// It wipes them, but for the last one, whose buffer it gives to be used again or
+// wiped. It wants the lock.
 func (r *Ring) evict(requests int, size int64) (buffer []byte) {
 	for len(r.kept) > 0 && (len(r.kept)+requests > r.limits.Requests || r.bytes+size > r.limits.Bytes) {
-		buffer = r.kept[0].buffer
 		clear(buffer)
+		buffer = r.kept[0].buffer
 		r.bytes -= int64(len(buffer))
 		r.kept = slices.Delete(r.kept, 0, 1)
 	}
@@ -139,6 +144,6 @@ func (r *Ring) Len() int {
 func (r *Ring) Clear() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.evict(r.limits.Requests+1, 0)
+	clear(r.evict(r.limits.Requests+1, 0))
 	r.kept, r.bytes = nil, 0
 }
