@@ -139,7 +139,7 @@ func (m *Metrics) Model(name string) *Model {
 	for _, result := range []Result{Loaded, Failed, Unloaded} {
 		m.loads.WithLabelValues(name, m.slot, string(result))
 	}
-	return &Model{all: m, name: name}
+	return &Model{all: m, name: name, seen: map[string]*found{}}
 }
 
 // Model is the counters of one model name. It is safe for concurrent use.
@@ -148,7 +148,16 @@ type Model struct {
 	name string
 
 	mu   sync.Mutex
-	kept []string // digests with series, the one that answers last
+	kept []string          // digests with series, the one that answers last
+	seen map[string]*found // by digest
+}
+
+// found are a digest's series, once they are there: to find one by its labels
+// takes longer than to count.
+type found struct {
+	requests map[Outcome]prometheus.Counter
+	phases   map[string]prometheus.Observer
+	whole    map[*prometheus.HistogramVec]prometheus.Observer // of the requests, by what is observed
 }
 
 // Serving starts the digest's series at 0, so that the first error is a rise,
@@ -173,7 +182,9 @@ func (m *Model) Serving(digest string) {
 // NotServing says that no digest answers any more.
 func (m *Model) NotServing() { m.all.loaded.DeletePartialMatch(prometheus.Labels{"model": m.name}) }
 
+// forget wants the lock.
 func (m *Model) forget(digest string) {
+	delete(m.seen, digest)
 	old := prometheus.Labels{"model": m.name, "digest": digest}
 	m.all.requests.DeletePartialMatch(old)
 	m.all.failures.DeletePartialMatch(old)
@@ -200,19 +211,47 @@ type Request struct {
 
 // Count records one request.
 func (m *Model) Count(r Request) {
-	m.all.requests.WithLabelValues(m.name, r.Digest, m.all.slot, string(r.Outcome)).Inc()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := m.find(r.Digest)
+	once(f.requests, r.Outcome, func() prometheus.Counter {
+		return m.all.requests.WithLabelValues(m.name, r.Digest, m.all.slot, string(r.Outcome))
+	}).Inc()
 	if r.Outcome != OK {
 		m.all.failures.WithLabelValues(m.name, r.Digest, m.all.slot, r.Kind).Inc()
 	}
 	if r.Outcome == OK || r.Outcome == ServerError {
-		m.all.seconds.WithLabelValues(m.name, r.Digest, m.all.slot).Observe(r.Took.Seconds())
+		once(f.whole, m.all.seconds, func() prometheus.Observer {
+			return m.all.seconds.WithLabelValues(m.name, r.Digest, m.all.slot)
+		}).Observe(r.Took.Seconds())
 	}
 	for _, p := range r.Phases {
-		m.all.phases.WithLabelValues(m.name, r.Digest, m.all.slot, p.Name).Observe(p.Took.Seconds())
+		once(f.phases, p.Name, func() prometheus.Observer {
+			return m.all.phases.WithLabelValues(m.name, r.Digest, m.all.slot, p.Name)
+		}).Observe(p.Took.Seconds())
 	}
 	if r.Batch > 0 {
-		m.all.batch.WithLabelValues(m.name, r.Digest, m.all.slot).Observe(float64(r.Batch))
+		once(f.whole, m.all.batch, func() prometheus.Observer {
+			return m.all.batch.WithLabelValues(m.name, r.Digest, m.all.slot)
+		}).Observe(float64(r.Batch))
 	}
+}
+
+// find wants the lock.
+func (m *Model) find(digest string) *found {
+	return once(m.seen, digest, func() *found {
+		return &found{map[Outcome]prometheus.Counter{}, map[string]prometheus.Observer{}, map[*prometheus.HistogramVec]prometheus.Observer{}}
+	})
+}
+
+// once finds what is known, or makes it known.
+func once[K comparable, V any](known map[K]V, key K, find func() V) V {
+	v, ok := known[key]
+	if !ok {
+		v = find()
+		known[key] = v
+	}
+	return v
 }
 
 // Load records a load or an unload. Its digest is no label: of those that fail

@@ -156,6 +156,45 @@ func TestSeriesOfTheLastDigestsAreKeptAndOlderOnesForgotten(t *testing.T) {
 	wantLines(t, all, `penstock_requests_total{digest="first",model="xray",outcome="ok",slot="stable"} 200`)
 }
 
+func TestALateRequestToAForgottenDigestIsCounted(t *testing.T) {
+	all := New("stable", time.Second)
+	m := all.Model("xray")
+	late := Request{Digest: "first", Outcome: OK, Took: time.Millisecond, Batch: 1, Phases: []Phase{{"run", time.Millisecond}}}
+	m.Serving("first")
+	m.Count(late)
+	for i := range keptDigests {
+		m.Serving(fmt.Sprint("d", i))
+	}
+	if strings.Contains(page(t, all), `"first"`) {
+		t.Error("not forgotten")
+	}
+	m.Count(late)
+	wantLines(t, all,
+		`penstock_requests_total{digest="first",model="xray",outcome="ok",slot="stable"} 1`,
+		`penstock_request_seconds_count{digest="first",model="xray",slot="stable"} 1`,
+		`penstock_phase_seconds_count{digest="first",model="xray",phase="run",slot="stable"} 1`,
+		`penstock_batch_size_count{digest="first",model="xray",slot="stable"} 1`,
+	)
+}
+
+func TestCountingASuccessAllocatesNothing(t *testing.T) {
+	m := New("stable", time.Second).Model("xray")
+	m.Serving("d1")
+	r := Request{Digest: "d1", Outcome: OK, Took: time.Millisecond, Batch: 1, Phases: []Phase{{"decode", 1}, {"run", time.Millisecond}}}
+	if n := testing.AllocsPerRun(100, func() { m.Count(r) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkCount(b *testing.B) {
+	m := New("stable", time.Second).Model("xray")
+	m.Serving("d1")
+	r := Request{Digest: "d1", Outcome: OK, Took: time.Millisecond, Batch: 1, Phases: []Phase{{"decode", 1}, {"resize", 1}, {"queue", 1}, {"run", time.Millisecond}, {"encode", 1}}}
+	for b.Loop() {
+		m.Count(r)
+	}
+}
+
 func TestTheDocumentationNamesEveryMetric(t *testing.T) {
 	all := New("stable", time.Second)
 	m := all.Model("xray")
