@@ -59,7 +59,7 @@ penstock-serve bench --bundle ./bundle --peer node=http://127.0.0.1:7001 --calle
 			&cli.IntSliceFlag{Name: "callers", Usage: "`NUMBERS` of callers in the closed loop, with commas", Value: cli.NewIntSlice(1, 2, 8, 16), Destination: &o.callers},
 			&cli.DurationFlag{Name: "duration", Usage: "`DURATION` that each is driven at each number of callers, all rounds together", Value: 3 * time.Second, Destination: &o.duration},
 			&cli.DurationFlag{Name: "round", Usage: "`DURATION` of one round", Value: 300 * time.Millisecond, Destination: &o.round},
-			&cli.DurationFlag{Name: "goodput", Usage: "`DURATION` of an open loop of pictures at twice the greatest throughput found; 0 leaves it out", Value: 5 * time.Second, Destination: &o.goodput},
+			&cli.DurationFlag{Name: "goodput", Usage: "`DURATION` of open loops of pictures at twice what closed loops sustain, all rounds together; 0 leaves it out", Value: 5 * time.Second, Destination: &o.goodput},
 			&cli.DurationFlag{Name: "deadline", Usage: "`DURATION` within which the open loop wants its answers", Value: 500 * time.Millisecond, Destination: &o.deadline},
 			&cli.Float64Flag{Name: "hourly-price", Usage: "`PRICE` of this machine for an hour, for the cost of a million requests", Value: 0.50, Destination: &o.price},
 			&cli.StringFlag{Name: "picture", Usage: "JPEG `FILE` to send (default: one is made of a golden)", Destination: &o.picture},
@@ -157,7 +157,6 @@ type session struct {
 	arms    []arm // bare first
 	runs    []benchRun
 	servers ownServers // of this program, the one with --run-flag first
-	most    float64    // pictures a second that closed loops sustained
 	goodput *measure.Goodput
 	checks  []verdict.Check
 }

@@ -165,6 +165,10 @@ func TestAnOverloadTellsGoodFromLateRefusedAndFailed(t *testing.T) {
 	var n atomic.Int64
 	const deadline = 150 * time.Millisecond
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/calm" {
+			time.Sleep(10 * time.Millisecond)
+			return
+		}
 		switch n.Add(1) % 4 {
 		case 0:
 			w.WriteHeader(http.StatusTooManyRequests)
@@ -179,14 +183,34 @@ func TestAnOverloadTellsGoodFromLateRefusedAndFailed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := RunOverload(t.Context(), request, Overload{Rate: 100, Length: 400 * time.Millisecond, Deadline: deadline, Seed: 1})
+	calm, err := NewRequest(server.URL+"/calm", http.Header{}, []byte("x"), time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if g.Offered != 40 || g.Refused != 10 || g.Failed != 10 || g.Good+g.Late != 20 || g.Late < 10 {
+	g, err := RunOverload(t.Context(), calm, request, Overload{Callers: 1, Times: 2, Rounds: 2, Length: 400 * time.Millisecond, Deadline: deadline, Seed: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if quarter := g.Offered / 4; g.Offered < 8 || g.Refused < quarter || g.Failed < quarter || g.Late < quarter || g.Good+g.Late+g.Refused+g.Failed != g.Offered {
 		t.Errorf("%+v", g)
 	}
-	if g.P99 < 2*Milliseconds(deadline) || g.PerSecond() != float64(g.Good)/0.4 {
-		t.Errorf("p99 %v, %v/s", g.P99, g.PerSecond())
+	if g.P99 < 2*Milliseconds(deadline) || g.Failure == "" || !(g.Share.Value > 0 && g.Share.Low <= g.Share.Value && g.Share.Value <= g.Share.High) {
+		t.Errorf("%+v", g)
+	}
+	// A quarter of twice as many is good, and the last one is waited for.
+	if want := 0.5 * g.Sustained; g.Share.Value*g.Sustained > want {
+		t.Errorf("%v good a second of %v, want %v at most", g.Share.Value*g.Sustained, g.Sustained, want)
+	}
+}
+
+func TestAnOverloadThatThereCannotBeIsRefused(t *testing.T) {
+	for _, o := range []Overload{
+		{},
+		{Callers: 1, Times: 2, Rounds: 1, Length: time.Second, Deadline: time.Second},
+		{Callers: 1, Times: 2, Rounds: 2, Length: time.Second},
+	} {
+		if _, err := RunOverload(t.Context(), nil, nil, o); err == nil {
+			t.Errorf("%+v was taken", o)
+		}
 	}
 }
