@@ -5,6 +5,7 @@ package turbojpeg
 import (
 	"archive/zip"
 	"bytes"
+	"fmt"
 	"image"
 	"image/color"
 	"image/jpeg"
@@ -155,27 +156,37 @@ func TestTruncatedFilesAreRefused(t *testing.T) {
 	}
 }
 
-// BenchmarkDecode is one grey radiograph of 1024 x 1024 by either decoder.
+// BenchmarkDecode is one grey radiograph by either decoder: a large one, and one
+// as small as its set-up counts.
 func BenchmarkDecode(b *testing.B) {
-	img := image.NewGray(image.Rect(0, 0, 1024, 1024))
+	for _, side := range []int{1024, 96} {
+		data := radiograph(b, side)
+		for name, d := range map[string]imaging.Decoder{"go": {}, "turbo": {GreyJPEG: decodeGrey}} {
+			d.Limits = imaging.DefaultLimits
+			b.Run(fmt.Sprintf("%s-%d", name, side), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, _, err := d.Decode(data); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// radiograph is a JPEG of structure and noise.
+func radiograph(b *testing.B, side int) []byte {
+	b.Helper()
+	img := image.NewGray(image.Rect(0, 0, side, side))
 	seed := uint32(1)
 	for i := range img.Pix {
 		seed = seed*1664525 + 1013904223
-		img.Pix[i] = uint8(60 + i%1024/16 + i/1024/32 + int(seed>>29))
+		img.Pix[i] = uint8(60 + i%side*64/side + i/side*32/side + int(seed>>29))
 	}
 	var data bytes.Buffer
 	if err := jpeg.Encode(&data, img, &jpeg.Options{Quality: 90}); err != nil {
 		b.Fatal(err)
 	}
-	for name, d := range map[string]imaging.Decoder{"go": {}, "turbo": {GreyJPEG: decodeGrey}} {
-		d.Limits = imaging.DefaultLimits
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, _, err := d.Decode(data.Bytes()); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
+	return data.Bytes()
 }
