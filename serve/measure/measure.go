@@ -29,7 +29,8 @@ import (
 // Caller makes one call after the other. It is used by one goroutine at a
 // time.
 type Caller interface {
-	// Prepare readies the caller for a round, outside of what is timed.
+	// Prepare readies the caller for a round, outside of what is timed. A call
+	// that does not count follows.
 	Prepare(ctx context.Context) error
 	// Call is what is timed.
 	Call(ctx context.Context) error
@@ -110,10 +111,8 @@ func Run(ctx context.Context, plan Plan, arms []Arm, progress func()) (_ []Serie
 // over is waited for and counts, together with the time that it took: the rate
 // of a caller is its calls over its own time.
 func drive(ctx context.Context, crew []Caller, length time.Duration) (Round, error) {
-	for _, c := range crew {
-		if err := c.Prepare(ctx); err != nil {
-			return Round{}, err
-		}
+	if err := ready(ctx, crew); err != nil {
+		return Round{}, err
 	}
 	before := cpu()
 	began := time.Now()
@@ -134,6 +133,28 @@ func drive(ctx context.Context, crew []Caller, length time.Duration) (Round, err
 		round.PerSecond += rates[i]
 	}
 	return round, nil
+}
+
+// ready has every caller make a call that does not count: what the others did
+// since the last round has pushed this arm out of the caches, and a connection
+// may be new. Who serves one client after the other sees neither.
+func ready(ctx context.Context, crew []Caller) error {
+	errs := make([]error, len(crew))
+	var group sync.WaitGroup
+	for i, c := range crew {
+		group.Go(func() {
+			if errs[i] = c.Prepare(ctx); errs[i] == nil {
+				errs[i] = c.Call(ctx)
+			}
+		})
+	}
+	group.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err // the others' are the same, or follow from it
+		}
+	}
+	return nil
 }
 
 func loop(ctx context.Context, c Caller, until time.Time) (latencies []float64, rate float64, err error) {

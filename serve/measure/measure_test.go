@@ -32,6 +32,21 @@ func sleeping(name string, each time.Duration, fails error) (Arm, *atomic.Int64)
 	return Arm{Name: name, Caller: func(context.Context) (Caller, error) { return sleeper{each, fails, calls}, nil }}, calls
 }
 
+func TestTheFirstCallOfARoundDoesNotCount(t *testing.T) {
+	arm, calls := sleeping("any", time.Millisecond, nil)
+	crew := make([]Caller, 3)
+	for i := range crew {
+		var err error
+		if crew[i], err = arm.Caller(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	round, err := drive(t.Context(), crew, 5*time.Millisecond)
+	if got := int64(len(round.Latencies)); err != nil || got < 3 || calls.Load() != got+3 {
+		t.Errorf("%d latencies of %d calls, %v", got, calls.Load(), err)
+	}
+}
+
 func TestRunComparesArmsOfTheSameRounds(t *testing.T) {
 	fast, calls := sleeping("fast", 2*time.Millisecond, nil)
 	slow, _ := sleeping("slow", 6*time.Millisecond, nil)
