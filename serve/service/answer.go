@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/penstock-ml/penstock/internal/oip"
+	"github.com/penstock-ml/penstock/serve/metrics"
 )
 
 // Phases are the parts of a request. Queue is the waiting: for the turn, for
@@ -12,18 +13,17 @@ import (
 type Phases struct{ Decode, Resize, Queue, Run, Explain, Encode time.Duration }
 
 // Phase is one of them.
-type Phase struct {
-	Name string
-	Took time.Duration
-}
+type Phase = metrics.Phase
 
 // List gives them in their order; explain only where there was one.
 func (p Phases) List() []Phase {
-	all := []Phase{{"decode", p.Decode}, {"resize", p.Resize}, {"queue", p.Queue}, {"run", p.Run}}
+	all := append(make([]Phase, 0, 6),
+		Phase{Name: "decode", Took: p.Decode}, Phase{Name: "resize", Took: p.Resize},
+		Phase{Name: "queue", Took: p.Queue}, Phase{Name: "run", Took: p.Run})
 	if p.Explain > 0 {
-		all = append(all, Phase{"explain", p.Explain})
+		all = append(all, Phase{Name: "explain", Took: p.Explain})
 	}
-	return append(all, Phase{"encode", p.Encode})
+	return append(all, Phase{Name: "encode", Took: p.Encode})
 }
 
 // Account is the open end of an answered request. It counts once the transport
@@ -34,8 +34,7 @@ type Account struct {
 	Digest string
 	Phases Phases
 
-	count   func(a *Account, failed error)
-	release func()
+	uncounted, held *work // until it is counted, and until it is released
 }
 
 // Encoded counts the request, with what its encoding took.
@@ -51,16 +50,17 @@ func (a *Account) Fail(err error) { a.settle(err) }
 // not done before. Calls after the first do nothing.
 func (a *Account) Release() {
 	a.settle(nil)
-	if release := a.release; release != nil {
-		a.release = nil
-		release()
+	if w := a.held; w != nil {
+		a.held = nil
+		w.free()
 	}
 }
 
 func (a *Account) settle(err error) {
-	if count := a.count; count != nil {
-		a.count = nil
-		count(a, err)
+	if w := a.uncounted; w != nil {
+		a.uncounted = nil
+		w.phases = a.Phases
+		w.count(err)
 	}
 }
 

@@ -23,12 +23,13 @@ func (t Trace) String() string { return "00-" + t.ID + "-" + t.span + "-" + t.fl
 // TraceHeader that came. What is no traceparent, and one that comes twice,
 // begins a new trace, as the specification wants it.
 func TraceOf(sent []string) Trace {
-	t := Trace{span: randomHex(8), flags: "00"}
+	drawn := randomHex(8 + 16)
+	t := Trace{span: drawn[:16]}
 	if len(sent) == 1 {
 		t.ID, t.flags = parent(sent[0])
 	}
 	if t.ID == "" {
-		t.ID, t.flags = randomHex(16), "00"
+		t.ID, t.flags = drawn[16:], "00"
 	}
 	return t
 }

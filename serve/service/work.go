@@ -30,7 +30,7 @@ func (s *Service) begin(c Call) *work {
 	if c.Began.IsZero() {
 		c.Began = time.Now()
 	}
-	return &work{s: s, call: c, served: s.served(c.Model), digest: metrics.NoDigest}
+	return &work{s: s, call: c, served: s.served(c.Model), digest: metrics.NoDigest, release: make([]func(), 0, 4)}
 }
 
 func (s *Service) served(name string) *Served {
@@ -121,13 +121,7 @@ func (w *work) took(p model.Phases) {
 // and the result borrowed until the answer is written.
 func (w *work) account(release ...func()) Account {
 	w.release = append(w.release, release...)
-	return Account{
-		Model: w.call.Model, Digest: w.digest, Phases: w.phases, release: w.free,
-		count: func(a *Account, failed error) {
-			w.phases = a.Phases
-			w.count(failed)
-		},
-	}
+	return Account{Model: w.call.Model, Digest: w.digest, Phases: w.phases, uncounted: w, held: w}
 }
 
 // free gives back what the work held.
@@ -166,9 +160,7 @@ func (w *work) count(err error) {
 		p := ProblemOf(err)
 		counted.Outcome, counted.Kind = p.outcome(took, w.allowed(), w.s.o.SLO), string(p.Kind)
 	} else {
-		for _, p := range w.phases.List() {
-			counted.Phases = append(counted.Phases, metrics.Phase{Name: p.Name, Took: p.Took})
-		}
+		counted.Phases = w.phases.List()
 	}
 	counter := w.s.o.Strays
 	if w.served != nil {
@@ -190,11 +182,11 @@ func (w *work) allowed() time.Duration {
 // was sent.
 func (w *work) log(r metrics.Request, err error) {
 	level := slog.LevelInfo
-	attributes := []slog.Attr{
+	attributes := append(make([]slog.Attr, 0, 12), // as many as there may be
 		slog.String("request", w.call.ID), slog.String("trace", w.call.Trace),
 		slog.String("digest", r.Digest), slog.String("outcome", string(r.Outcome)),
 		slog.Duration("took", r.Took),
-	}
+	)
 	if w.served != nil { // else the name is the sender's
 		attributes = append(attributes, slog.String("model", w.call.Model))
 	}
