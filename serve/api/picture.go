@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/serve/buffers"
@@ -30,8 +31,9 @@ const (
 
 // pictureOf reads the bytes of the image: the whole body, the one file of a
 // form, or what the URL in a JSON body leads to. What they are is decided by
-// the bytes, not by what the sender calls them.
-func (s *Server) pictureOf(w http.ResponseWriter, r *http.Request, l *buffers.Loan) ([]byte, error) {
+// the bytes, not by what the sender calls them. The deadline is the sender's own;
+// zero: none.
+func (s *Server) pictureOf(w http.ResponseWriter, r *http.Request, deadline time.Time, l *buffers.Loan) ([]byte, error) {
 	kind := r.Header.Get("Content-Type")
 	media, params, err := mime.ParseMediaType(kind)
 	if kind != "" && err != nil {
@@ -42,7 +44,7 @@ func (s *Server) pictureOf(w http.ResponseWriter, r *http.Request, l *buffers.Lo
 		body := http.MaxBytesReader(w, r.Body, s.picture.Bytes+formOverhead)
 		return onlyFile(multipart.NewReader(body, params["boundary"]), r.ContentLength, s.picture.Bytes, l)
 	case media == "application/json":
-		return s.fetch(r.Context(), http.MaxBytesReader(w, r.Body, maxAddress))
+		return s.fetch(r.Context(), deadline, http.MaxBytesReader(w, r.Body, maxAddress))
 	case media == "", media == "application/octet-stream", strings.HasPrefix(media, "image/"),
 		media == "application/x-www-form-urlencoded": // what curl --data-binary says
 		return readAll(http.MaxBytesReader(w, r.Body, s.picture.Bytes), r.ContentLength, s.picture.Bytes, l)
@@ -88,8 +90,9 @@ func onlyFile(form *multipart.Reader, length, limit int64, l *buffers.Loan) (fil
 	return file, nil
 }
 
-// fetch reads {"url": "..."} and brings what it leads to.
-func (s *Server) fetch(ctx context.Context, body io.Reader) ([]byte, error) {
+// fetch reads {"url": "..."} and brings what it leads to, which is work that
+// ends with the sender's deadline.
+func (s *Server) fetch(ctx context.Context, deadline time.Time, body io.Reader) ([]byte, error) {
 	if s.o.Fetcher == nil {
 		return nil, service.Bad(service.Unsupported, "this server does not fetch pictures, which is what application/json asks for: send the picture itself, as image/png or image/jpeg")
 	}
@@ -100,6 +103,11 @@ func (s *Server) fetch(ctx context.Context, body io.Reader) ([]byte, error) {
 	url, err := urlOf(text)
 	if err != nil {
 		return nil, service.Bad(service.BadInput, `the body is not {"url": "..."}: %v`, err)
+	}
+	if !deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
 	}
 	return s.o.Fetcher.Get(ctx, url)
 }

@@ -2,7 +2,6 @@ package api
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"mime"
@@ -74,14 +73,9 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 		s.reject(w, r, c, err)
 		return
 	}
-	if !c.Deadline.IsZero() { // fetching a picture is work too
-		ctx, cancel := context.WithDeadline(r.Context(), c.Deadline)
-		defer cancel()
-		r = r.WithContext(ctx)
-	}
 	loan := buffers.NewLoan(s.o.Buffers)
 	defer loan.End()
-	picture, err := s.pictureOf(w, r, loan)
+	picture, err := s.pictureOf(w, r, c.Deadline, loan)
 	c.Began = time.Now()
 	if err != nil {
 		s.reject(w, r, c, err)
