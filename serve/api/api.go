@@ -48,6 +48,7 @@ type Server struct {
 	gate    *gate
 	picture imaging.Limits
 	tensors oip.Limits
+	frames  frames
 }
 
 // New makes the public side.
@@ -57,7 +58,7 @@ func New(o Options) *Server {
 	}
 	return &Server{
 		o: o, service: o.Service, gate: newGate(o.Limits),
-		picture: imaging.DefaultLimits, tensors: oip.DefaultLimits,
+		picture: imaging.DefaultLimits, tensors: oip.DefaultLimits, frames: frames{byName: map[string]*frame{}},
 	}
 }
 

@@ -98,7 +98,7 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	began := time.Now()
-	kind, body, err := encode(c.ID, p, wantsParts(r.Header.Values("Accept")))
+	kind, body, err := s.encode(c.ID, p, wantsParts(r.Header.Values("Accept")), loan)
 	if err != nil {
 		p.Fail(err)
 		fail(w, err)
@@ -130,22 +130,30 @@ func explainAsked(query string) (bool, error) {
 
 // wantsParts tells whether multipart/mixed is accepted by name.
 func wantsParts(accept []string) bool {
-	for _, kind := range strings.Split(strings.Join(accept, ","), ",") {
-		media, params, err := mime.ParseMediaType(kind)
-		if err != nil || media != "multipart/mixed" {
-			continue
+	for _, line := range accept {
+		for kind := range strings.SplitSeq(line, ",") {
+			media, params, err := mime.ParseMediaType(kind)
+			if err != nil || media != "multipart/mixed" {
+				continue
+			}
+			never := params["q"] != "" && strings.Trim(params["q"], "0.") == ""
+			return !never
 		}
-		never := params["q"] != "" && strings.Trim(params["q"], "0.") == ""
-		return !never
 	}
 	return false
 }
 
 // encode makes the body: JSON with the heat maps as base64, or a part of JSON
 // and one for each heat map.
-func encode(id string, p *service.Prediction, parts bool) (kind string, body []byte, err error) {
-	answer := predictionOf(id, p, parts)
-	text, err := json.Marshal(answer)
+func (s *Server) encode(id string, p *service.Prediction, parts bool, l *buffers.Loan) (kind string, body []byte, err error) {
+	if !parts && len(p.Explanations) == 0 && p.Caveat == "" {
+		f, err := s.frames.of(p)
+		if err != nil {
+			return "", nil, fmt.Errorf("encode the answer: %w", err)
+		}
+		return "application/json", append(f.fill(l.Get(f.length, nil)[:0], id, p.Scores), '\n'), nil
+	}
+	text, err := json.Marshal(predictionOf(id, p, parts))
 	if err != nil {
 		return "", nil, fmt.Errorf("encode the answer: %w", err)
 	}
