@@ -3,7 +3,6 @@ package model
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	ort "github.com/yalue/onnxruntime_go"
 
@@ -19,7 +18,32 @@ type call struct {
 	borrowed        [][]byte        // pooled copies of inputs; go back when the run is over
 	owned           [][]byte        // pooled outputs; go back when the result is released
 	laid            []oip.Tensor    // the outputs that were laid out; Data is nil for the others
-	scalars         []func() []byte // how a scalar output is read; nil for the others
+	dims            []int64         // of all that were laid out
+	scalars         []func() []byte // how a scalar output is read; nil for the others, and where there is none
+}
+
+// prepare makes the values of a run.
+func (s *session) prepare(inputs []oip.Tensor, expected [][]int64) (*call, error) {
+	dims := 0
+	for _, shape := range expected {
+		dims += len(shape)
+	}
+	values := make([]ort.Value, len(inputs)+len(s.outputs))
+	c := &call{
+		session: s, inputs: values[:0:len(inputs)], outputs: values[len(inputs):len(inputs)],
+		owned: make([][]byte, 0, len(s.outputs)), laid: make([]oip.Tensor, 0, len(s.outputs)), dims: make([]int64, 0, dims),
+	}
+	for _, t := range inputs {
+		if err := c.addInput(t); err != nil {
+			return c, fmt.Errorf("make the input tensor %q: %w", t.Name, err)
+		}
+	}
+	for i, d := range s.outputs {
+		if err := c.addOutput(d, expected[i]); err != nil {
+			return c, fmt.Errorf("make the output tensor %q: %w", d.Name, err)
+		}
+	}
+	return c, nil
 }
 
 // addInput takes a tensor that was checked. Bytes that lie on an address that
@@ -51,15 +75,21 @@ func (c *call) addInput(t oip.Tensor) error {
 // addOutput lays an output of the shape out; without one it is left to ONNX
 // Runtime. A shape without dimensions is a scalar.
 func (c *call) addOutput(d Declared, shape []int64) error {
-	// the session keeps its shapes, the caller gets its own
-	laid, e := oip.Tensor{Name: d.Name, Datatype: d.Datatype, Shape: slices.Clone(shape)}, elements[d.Datatype]
+	laid, e := oip.Tensor{Name: d.Name, Datatype: d.Datatype}, elements[d.Datatype]
+	if shape != nil { // the session keeps its shapes, the caller gets its own
+		at := len(c.dims)
+		c.dims = append(c.dims, shape...)
+		laid.Shape = c.dims[at:len(c.dims):len(c.dims)]
+	}
 	var v ort.Value
-	var read func() []byte
 	var err error
 	switch {
 	case shape == nil:
 	case len(shape) == 0:
-		v, read, err = e.scalar(nil)
+		if c.scalars == nil {
+			c.scalars = make([]func() []byte, len(c.session.outputs))
+		}
+		v, c.scalars[len(c.outputs)], err = e.scalar(nil)
 	default:
 		var n int
 		if n, err = bytesOf(d.Datatype, shape); err != nil {
@@ -72,7 +102,7 @@ func (c *call) addOutput(d Declared, shape []int64) error {
 	if err != nil {
 		return err
 	}
-	c.outputs, c.laid, c.scalars = append(c.outputs, v), append(c.laid, laid), append(c.scalars, read)
+	c.outputs, c.laid = append(c.outputs, v), append(c.laid, laid)
 	return nil
 }
 
@@ -81,7 +111,7 @@ func (c *call) collect() ([]oip.Tensor, error) {
 	for i, v := range c.outputs {
 		t := &c.laid[i]
 		switch {
-		case c.scalars[i] != nil:
+		case c.scalars != nil && c.scalars[i] != nil:
 			t.Data = c.scalars[i]()
 		case t.Data == nil:
 			data, err := contents(v)
@@ -99,18 +129,26 @@ func (c *call) collect() ([]oip.Tensor, error) {
 
 // end destroys the values and gives the inputs' copies back, and the outputs
 // too where the run failed.
-func (c *call) end(failed bool) error {
-	var errs []error
-	for _, v := range append(c.inputs, c.outputs...) {
-		if v != nil {
-			errs = append(errs, v.Destroy())
+func (c *call) end(failed bool) (err error) {
+	for _, values := range [2][]ort.Value{c.inputs, c.outputs} {
+		for _, v := range values {
+			if v != nil {
+				err = errors.Join(err, v.Destroy())
+			}
 		}
-	}
-	if failed {
-		c.borrowed = append(c.borrowed, c.owned...)
 	}
 	for _, b := range c.borrowed {
 		c.session.pool.Put(b)
 	}
-	return errors.Join(errs...)
+	if failed {
+		c.giveBack()
+	}
+	return err
+}
+
+// giveBack gives the outputs' memory back.
+func (c *call) giveBack() {
+	for _, b := range c.owned {
+		c.session.pool.Put(b)
+	}
 }

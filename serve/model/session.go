@@ -100,8 +100,7 @@ func (s *session) run(ctx context.Context, inputs []oip.Tensor) (*Result, error)
 	key := shapesKey(inputs)
 	expected := s.expect(key, inputs)
 	r, err := s.attempt(ctx, inputs, expected)
-	var other *shapeError
-	if errors.As(err, &other) {
+	if _, other := errors.AsType[*shapeError](err); other {
 		r, err = s.attempt(ctx, inputs, s.least(expected))
 	}
 	if err != nil {
@@ -118,17 +117,14 @@ func (s *session) attempt(ctx context.Context, inputs []oip.Tensor, expected [][
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	c := &call{session: s}
-	defer func() { err = errors.Join(err, c.end(err != nil)) }()
-	for _, t := range inputs {
-		if err := c.addInput(t); err != nil {
-			return nil, fmt.Errorf("make the input tensor %q: %w", t.Name, err)
+	c, err := s.prepare(inputs, expected)
+	defer func() {
+		if endErr := c.end(err != nil); endErr != nil {
+			err = errors.Join(err, endErr)
 		}
-	}
-	for i, d := range s.outputs {
-		if err := c.addOutput(d, expected[i]); err != nil {
-			return nil, fmt.Errorf("make the output tensor %q: %w", d.Name, err)
-		}
+	}()
+	if err != nil {
+		return nil, err
 	}
 	if err := s.call(ctx, c.inputs, c.outputs); err != nil {
 		return nil, err
@@ -137,12 +133,7 @@ func (s *session) attempt(ctx context.Context, inputs []oip.Tensor, expected [][
 	if err != nil {
 		return nil, err
 	}
-	owned, pool := c.owned, s.pool
-	return &Result{Outputs: tensors, release: func() {
-		for _, b := range owned {
-			pool.Put(b)
-		}
-	}}, nil
+	return &Result{Outputs: tensors, release: c.giveBack}, nil
 }
 
 // shapeError means that an output did not have the shape that was expected.
