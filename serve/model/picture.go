@@ -79,7 +79,14 @@ func (m *Model) Prepare(ctx context.Context, data []byte) (*Picture, error) {
 
 // Score runs the model on a picture; its phases are those of the picture and of
 // the run.
-func (m *Model) Score(ctx context.Context, p *Picture) (*Scores, error) {
+func (m *Model) Score(ctx context.Context, p *Picture) (*Scores, error) { return m.score(ctx, p, true) }
+
+// ScoreOnly is Score without the heat map, which is larger than all the rest.
+func (m *Model) ScoreOnly(ctx context.Context, p *Picture) (*Scores, error) {
+	return m.score(ctx, p, false)
+}
+
+func (m *Model) score(ctx context.Context, p *Picture, heatmap bool) (*Scores, error) {
 	if err := m.wantsPictures(); err != nil {
 		return nil, err
 	}
@@ -98,7 +105,7 @@ func (m *Model) Score(ctx context.Context, p *Picture) (*Scores, error) {
 	s := &Scores{Values: values[0], Phases: p.Phases}
 	s.Phases.Queue += r.Phases.Queue
 	s.Phases.Run, s.Phases.Batch = r.Phases.Run, r.Phases.Batch
-	if i := find(m.outputs, m.bundle.Manifest.Outputs.Heatmap); i >= 0 {
+	if i := find(m.outputs, m.bundle.Manifest.Outputs.Heatmap); heatmap && i >= 0 {
 		t := r.Outputs[i]
 		s.HeatmapShape = t.Shape[1:]
 		s.Heatmap = append(s.Heatmap, oip.Float32s(t.Data)...)

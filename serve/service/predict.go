@@ -41,7 +41,11 @@ func (w *work) score(ctx context.Context, m *model.Model, r PredictRequest) (*Pr
 		return nil, err
 	}
 	w.release = append(w.release, picture.Release)
-	scores, err := m.Score(ctx, picture)
+	score := m.ScoreOnly
+	if r.Explain {
+		score = m.Score
+	}
+	scores, err := score(ctx, picture)
 	w.leave(err == nil)
 	if err != nil {
 		return nil, err
