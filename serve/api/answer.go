@@ -24,6 +24,9 @@ const (
 	SizeHeader      = "Penstock-Image-Size" // WIDTHxHEIGHT of an enlarged image
 )
 
+// traceHeader is in the form that net/http need not bring it into.
+var traceHeader = http.CanonicalHeaderKey(service.TraceHeader)
+
 // statusGone is what proxies write for a client that went away; nobody gets it.
 const statusGone = 499
 
@@ -83,10 +86,10 @@ func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // request that caused it.
 func (s *Server) guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(plain http.ResponseWriter, r *http.Request) {
-		x := &exchange{came: time.Now(), id: service.NewID(), trace: service.TraceOf(r.Header.Values(service.TraceHeader))}
+		x := &exchange{came: time.Now(), id: service.NewID(), trace: service.TraceOf(r.Header.Values(traceHeader))}
 		w := &timedWriter{ResponseWriter: plain, came: x.came}
 		w.Header().Set(RequestIDHeader, x.id)
-		w.Header().Set(service.TraceHeader, x.trace.String())
+		w.Header().Set(traceHeader, x.trace.String())
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		defer func() {
 			v := recover()
