@@ -19,6 +19,8 @@ type Bundle struct {
 	Dir      string
 	Digest   string
 	Manifest Manifest
+
+	lock *os.File // of one that was fetched, until it is released
 }
 
 // ErrDigest means that a bundle's files are not those of its digest.

@@ -1,5 +1,7 @@
 package bundle
 
+import "context"
+
 // DigestOfSums lets tests forge sums whose digest is right.
 var DigestOfSums = digestOf
 
@@ -17,3 +19,8 @@ func InspectONNX(data []byte) ([]string, error) {
 
 // PathIsSafe is what every location and every path is held to.
 var PathIsSafe = pathIsSafe
+
+// PruneBy is Prune whose last step, of what has been moved away, is remove.
+func PruneBy(ctx context.Context, cacheDir string, keep int, remove func(dir string) error) ([]Removed, error) {
+	return pruning{cacheDir, remove}.run(ctx, keep)
+}

@@ -22,7 +22,8 @@ const (
 // came before an interruption, be it kill -9, is kept and continued by the next
 // Fetch. Several programs may share a cache: one fetches a digest, the others
 // wait for it. What cannot be fetched is ErrUnavailable, what is fetched and
-// wrong is not, and leaves nothing.
+// wrong is not, and leaves nothing. Prune leaves the bundle alone until it is
+// released, or this process has ended.
 func Fetch(ctx context.Context, from Source, digest, cacheDir string) (*Bundle, error) {
 	return FetchTold(ctx, from, digest, cacheDir, func(string, int64, int64) {})
 }
@@ -35,11 +36,14 @@ func FetchTold(ctx context.Context, from Source, digest, cacheDir string, tell f
 	}
 	tell("verifying", 0, 0)
 	final := filepath.Join(cacheDir, digest)
-	if b, err := readCached(final, digest); b != nil || err != nil {
+	if b, err := openCached(ctx, final, digest); b != nil || err != nil {
 		return b, err
 	}
 	b, err := fetchInto(ctx, from, digest, final, tell)
 	if err != nil {
+		if b != nil {
+			b.Release()
+		}
 		return nil, fmt.Errorf("fetch model %s: %w", digest, err)
 	}
 	return b, nil
@@ -50,7 +54,7 @@ func fetchInto(ctx context.Context, from Source, digest, final string, tell func
 	if err := os.MkdirAll(cacheDir, 0o755); err != nil {
 		return nil, cache(err)
 	}
-	if err := sweep(cacheDir); err != nil {
+	if err := sweep(cacheDir, os.RemoveAll); err != nil {
 		return nil, cache(err)
 	}
 	part, err := openPart(ctx, cacheDir, digest, func() { tell("waiting for another program that fetches it", 0, 0) })
@@ -59,7 +63,7 @@ func fetchInto(ctx context.Context, from Source, digest, final string, tell func
 	}
 	defer part.close()
 	// Another program may have brought it meanwhile.
-	if b, err := readCached(final, digest); b != nil || err != nil {
+	if b, err := openCached(ctx, final, digest); b != nil || err != nil {
 		return b, errors.Join(err, part.remove())
 	}
 	b, err := (&fetch{from, digest, part, tell}).run(ctx, final)
@@ -75,13 +79,21 @@ var errCache = errors.New("model cache")
 // cache is the error of the cache's disk, which says nothing of the bundle.
 func cache(err error) error { return fmt.Errorf("%w: %w: %w", ErrUnavailable, errCache, err) }
 
-// readCached gives nil and no error where no sound copy is there.
-func readCached(dir, digest string) (*Bundle, error) {
-	b, err := readDigest(dir, digest)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrDigest) {
-		return nil, nil
+// openCached gives a sound copy, in use, and nil and no error where there is
+// none.
+func openCached(ctx context.Context, dir, digest string) (*Bundle, error) {
+	lock, err := shareDir(ctx, dir)
+	if lock == nil || err != nil {
+		return nil, err
 	}
-	return b, err
+	b, err := readDigest(dir, digest)
+	if err == nil {
+		return b.use(lock), nil
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrDigest) {
+		err = nil
+	}
+	return nil, errors.Join(err, lock.Close())
 }
 
 // readDigest reads a bundle that must have the digest; a directory whose files
@@ -128,10 +140,15 @@ func (f *fetch) run(ctx context.Context, final string) (*Bundle, error) {
 	if _, err := readDigest(f.part.files(), f.digest); err != nil {
 		return nil, err
 	}
-	if err := f.part.install(final); err != nil {
-		return nil, cache(err)
+	lock, err := f.part.install(ctx, final)
+	if err != nil {
+		return nil, err
 	}
-	return read(final, f.digest)
+	b, err := read(final, f.digest)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return b.use(lock), nil
 }
 
 // sums brings the list of files, which the digest is of.

@@ -57,17 +57,6 @@ func tryPart(dir string) (*part, error) {
 	if p == nil || err != nil {
 		return nil, err
 	}
-	// The path may stand for another directory than the one that is locked.
-	held, err := p.lock.Stat()
-	if err != nil {
-		return nil, errors.Join(err, p.lock.Close())
-	}
-	if now, err := os.Stat(dir); err != nil || !os.SameFile(held, now) {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-		return nil, errors.Join(err, p.lock.Close())
-	}
 	for _, sub := range []string{p.files(), p.incomings()} {
 		if err := os.MkdirAll(sub, 0o755); err != nil {
 			return nil, errors.Join(err, p.lock.Close())
@@ -78,21 +67,14 @@ func tryPart(dir string) (*part, error) {
 
 // lockPart gives nil where another has the lock, or the directory is gone.
 func lockPart(dir string) (*part, error) {
-	f, err := os.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	f, err := lockDir(dir, syscall.LOCK_EX)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errBusy) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if err == nil {
-		return &part{dir, f}, nil
-	}
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = nil
-	}
-	return nil, errors.Join(err, f.Close())
+	return &part{dir, f}, nil
 }
 
 // close gives the lock back.
@@ -101,12 +83,11 @@ func (p *part) close() { p.lock.Close() }
 // remove takes the directory away: under another name first, so that who comes
 // next makes one of its own.
 func (p *part) remove() error {
-	gone := fmt.Sprintf("%s-gone-%d", p.dir, os.Getpid())
-	if err := os.Rename(p.dir, gone); err != nil {
-		return fmt.Errorf("model cache: %w", err)
+	gone, err := moveAway(p.dir)
+	if err == nil {
+		p.dir, err = gone, os.RemoveAll(gone)
 	}
-	p.dir = gone
-	if err := os.RemoveAll(gone); err != nil {
+	if err != nil {
 		return fmt.Errorf("model cache: %w", err)
 	}
 	return nil
@@ -166,58 +147,38 @@ func (p *part) prune(files []file) error {
 
 // install moves the verified files to their final place, puts a damaged copy
 // that lies there aside, and removes the rest. Who has files of the damaged one
-// open keeps them.
-func (p *part) install(final string) error {
+// open keeps them. The lock keeps Prune away from the first moment on.
+func (p *part) install(ctx context.Context, final string) (lock *os.File, err error) {
+	if lock, err = lockDir(p.files(), syscall.LOCK_SH); err != nil {
+		return nil, cache(err)
+	}
+	if err = p.move(ctx, final); err == nil {
+		err = cached(p.remove())
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return lock, nil
+}
+
+func (p *part) move(ctx context.Context, final string) error {
 	err := os.Rename(p.files(), final)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return cached(err)
+	}
+	// Without a lock Prune could take what comes for what was there.
+	damaged, err := shareDir(ctx, final)
+	if err != nil {
+		return err
+	}
+	if damaged != nil {
+		defer damaged.Close()
 		aside := filepath.Join(p.dir, "damaged")
 		if err := errors.Join(os.RemoveAll(aside), os.Rename(final, aside)); err != nil {
-			return err
-		}
-		err = os.Rename(p.files(), final)
-	}
-	if err != nil {
-		return err
-	}
-	return p.remove()
-}
-
-// sweep removes parts that nobody came back for.
-func sweep(cacheDir string) error {
-	dirs, err := filepath.Glob(filepath.Join(cacheDir, partPrefix+"*"))
-	if err != nil {
-		return err
-	}
-	for _, dir := range dirs {
-		if latest, err := latestChange(dir); err != nil || time.Since(latest) < partTerm {
-			continue // another program's, which is at work on it
-		}
-		p, err := lockPart(dir)
-		if p == nil || err != nil {
-			continue
-		}
-		err = p.remove()
-		p.close()
-		if err != nil {
-			return err
+			return cache(err)
 		}
 	}
-	return nil
-}
-
-// latestChange is the newest time of a directory and all in it.
-func latestChange(dir string) (latest time.Time, err error) {
-	err = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := entry.Info()
-		if err == nil && info.ModTime().After(latest) {
-			latest = info.ModTime()
-		}
-		return err
-	})
-	return latest, err
+	return cached(os.Rename(p.files(), final))
 }
 
 // pause waits before a transfer is taken up again: longer each time, and not
