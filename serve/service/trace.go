@@ -12,26 +12,31 @@ const TraceHeader = "traceparent"
 
 // Trace is the trace that a request belongs to and its own span in it.
 type Trace struct {
-	ID          string // of the trace: 32 hexadecimal digits
-	span, flags string
+	ID   string // of the trace: 32 hexadecimal digits
+	text string
 }
 
 // String is the traceparent of the answer.
-func (t Trace) String() string { return "00-" + t.ID + "-" + t.span + "-" + t.flags }
+func (t Trace) String() string { return t.text }
 
 // TraceOf goes on with the caller's trace in a new span; sent are the values of
 // TraceHeader that came. What is no traceparent, and one that comes twice,
 // begins a new trace, as the specification wants it.
 func TraceOf(sent []string) Trace {
-	drawn := randomHex(8 + 16)
-	t := Trace{span: drawn[:16]}
+	var random [16 + 8]byte
+	_, _ = rand.Read(random[:]) // it never fails: it ends the program instead
+	var digits [2 * len(random)]byte
+	hex.Encode(digits[:], random[:])
+	id, span, flags := digits[:32], digits[32:], "00"
 	if len(sent) == 1 {
-		t.ID, t.flags = parent(sent[0])
+		if parentID, parentFlags := parent(sent[0]); parentID != "" {
+			copy(id, parentID)
+			flags = parentFlags
+		}
 	}
-	if t.ID == "" {
-		t.ID, t.flags = drawn[16:], "00"
-	}
-	return t
+	const before = "00-"
+	text := before + string(id) + "-" + string(span) + "-" + flags
+	return Trace{ID: text[len(before):][:len(id)], text: text}
 }
 
 // parent reads version-traceid-spanid-flags; later versions may have more
@@ -61,10 +66,4 @@ func sampled(flags string) string {
 
 func lowerHex(s string, n int) bool {
 	return len(s) == n && strings.Trim(s, "0123456789abcdef") == ""
-}
-
-func randomHex(bytes int) string {
-	b := make([]byte, bytes)
-	_, _ = rand.Read(b) // it never fails: it ends the program instead
-	return hex.EncodeToString(b)
 }
