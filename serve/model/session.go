@@ -28,6 +28,7 @@ type session struct {
 	pool            *buffers.Pool
 	spread          *spread.Spreader // of runs over the CPUs; nil: they are not spread
 	took            atomic.Int64     // nanoseconds, by the last run
+	stops           stops
 
 	mu     sync.Mutex
 	shapes map[string][][]int64 // outputs' shapes by the inputs', as they were seen
@@ -60,7 +61,7 @@ func openSession(r *Runtime, path string, inputs, outputs []Declared, profile st
 	}
 	s := &session{
 		inputs: inputs, outputs: outputs, pool: r.pool, spread: r.spread,
-		shapes: map[string][][]int64{}, moving: make([]bool, len(outputs)),
+		stops: make(stops, r.plan.callers), shapes: map[string][][]int64{}, moving: make([]bool, len(outputs)),
 	}
 	s.ort, err = ort.NewDynamicAdvancedSession(path, listOf(inputs), listOf(outputs), options)
 	if err != nil {
@@ -143,20 +144,15 @@ func (e *shapeError) Error() string { return e.err.Error() }
 func (e *shapeError) Unwrap() error { return e.err }
 
 func (s *session) call(ctx context.Context, inputs, outputs []ort.Value) error {
-	options, err := ort.NewRunOptions()
+	stop, err := s.stops.take()
 	if err != nil {
-		return fmt.Errorf("make run options: %w", err)
+		return err
 	}
-	terminated := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() { terminated <- options.Terminate() })
-	err = s.onCPU(func() error { return s.ort.RunWithOptions(inputs, outputs, options) })
-	cancelled := !stop()
-	var terminateErr error
-	if cancelled {
-		terminateErr = <-terminated // before the options go away
-	}
-	if destroyErr := options.Destroy(); destroyErr != nil || terminateErr != nil {
-		return errors.Join(err, destroyErr, terminateErr)
+	leave := context.AfterFunc(ctx, stop.end)
+	err = s.onCPU(func() error { return s.ort.RunWithOptions(inputs, outputs, stop.RunOptions) })
+	cancelled := !leave()
+	if other := s.stops.put(stop, cancelled); other != nil {
+		return errors.Join(err, other)
 	}
 	switch {
 	case err == nil:
@@ -286,7 +282,8 @@ func shapesKey(inputs []oip.Tensor) string {
 	return string(key)
 }
 
-func (s *session) destroy() error { return s.ort.Destroy() }
+// destroy is called once, when no run goes on.
+func (s *session) destroy() error { return errors.Join(s.stops.destroy(), s.ort.Destroy()) }
 
 // bytesOf is how many bytes a tensor has; the shape was checked.
 func bytesOf(d oip.Datatype, shape []int64) (int, error) {
