@@ -45,52 +45,47 @@ var statuses = map[service.Kind]int{
 	service.Internal:    http.StatusInternalServerError,
 }
 
-// exchange is one HTTP request under way.
+// exchange is one HTTP request under way, and the writer of its answer: it sees
+// to it that every answer has Server-Timing.
 type exchange struct {
+	http.ResponseWriter
 	came  time.Time // when its headers had come
 	id    string
 	trace service.Trace
 	open  *service.Call // of a request that nobody has counted yet
+	wrote bool
 }
 
 type exchangeKey struct{}
 
 func exchangeOf(r *http.Request) *exchange { return r.Context().Value(exchangeKey{}).(*exchange) }
 
-// timedWriter sees to it that every answer has Server-Timing.
-type timedWriter struct {
-	http.ResponseWriter
-	came  time.Time
-	wrote bool
+func (x *exchange) WriteHeader(status int) {
+	if h := x.Header(); !x.wrote && h.Get(timingHeader) == "" {
+		timed(h, nil, time.Since(x.came))
+	}
+	x.wrote = true
+	x.ResponseWriter.WriteHeader(status)
 }
 
-func (w *timedWriter) WriteHeader(status int) {
-	if h := w.Header(); !w.wrote && h.Get(timingHeader) == "" {
-		timed(h, nil, time.Since(w.came))
+func (x *exchange) Write(data []byte) (int, error) {
+	if !x.wrote {
+		x.WriteHeader(http.StatusOK)
 	}
-	w.wrote = true
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *timedWriter) Write(data []byte) (int, error) {
-	if !w.wrote {
-		w.WriteHeader(http.StatusOK)
-	}
-	return w.ResponseWriter.Write(data)
+	return x.ResponseWriter.Write(data)
 }
 
 // Unwrap is for http.ResponseController.
-func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
 // guarded gives every request its id and its span, and keeps a panic in the
 // request that caused it.
 func (s *Server) guarded(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(plain http.ResponseWriter, r *http.Request) {
-		x := &exchange{came: time.Now(), id: service.NewID(), trace: service.TraceOf(r.Header.Values(traceHeader))}
-		w := &timedWriter{ResponseWriter: plain, came: x.came}
-		w.Header().Set(RequestIDHeader, x.id)
-		w.Header().Set(traceHeader, x.trace.String())
-		w.Header().Set("X-Content-Type-Options", "nosniff")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		x := &exchange{ResponseWriter: w, came: time.Now(), id: service.NewID(), trace: service.TraceOf(r.Header.Values(traceHeader))}
+		x.Header().Set(RequestIDHeader, x.id)
+		x.Header().Set(traceHeader, x.trace.String())
+		x.Header().Set("X-Content-Type-Options", "nosniff")
 		defer func() {
 			v := recover()
 			if v == nil {
@@ -101,12 +96,12 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 			if x.open != nil {
 				err = s.service.Reject(*x.open, err)
 			}
-			if w.wrote {
+			if x.wrote {
 				panic(http.ErrAbortHandler) // half an answer must not look like a whole one
 			}
-			fail(w, err)
+			fail(x, err)
 		}()
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+		next.ServeHTTP(x, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
 	})
 }
 

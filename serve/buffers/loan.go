@@ -7,7 +7,7 @@ type Loan struct {
 }
 
 // NewLoan borrows from a pool.
-func NewLoan(p *Pool) *Loan { return &Loan{pool: p} }
+func NewLoan(p *Pool) *Loan { return &Loan{pool: p, borrowed: make([][]byte, 0, 4)} }
 
 // Get lends n bytes until End. Where before is given, which is what was lent
 // last, they begin as it does, and take its place: the caller must not touch it
