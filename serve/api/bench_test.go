@@ -54,7 +54,7 @@ func ms(times []time.Duration) float64 {
 }
 
 // oneModel gives a model and the public side of the server that serves it.
-func oneModel(b *testing.B) (*model.Model, http.Handler) {
+func oneModel(b testing.TB) (*model.Model, http.Handler) {
 	read, err := bundle.Read(bundletest.New(b, bundletest.Mean))
 	if err != nil {
 		b.Fatal(err)
