@@ -31,6 +31,7 @@ type runOptions struct {
 	slot        string
 	bucket      string
 	cache       string
+	cached      int // bundles that stay there
 	state       string
 	slo         time.Duration
 	drain       time.Duration
@@ -110,6 +111,7 @@ func (o *runOptions) modelFlags() []cli.Flag {
 		&cli.StringFlag{Name: "bucket", Usage: "`BUCKET` that holds the bundles below models/", Required: true, Destination: &o.bucket},
 		&cli.StringFlag{Name: "state", Usage: "`DIR` that remembers what is served; one for each server", Required: true, Destination: &o.state},
 		&cli.StringFlag{Name: "cache", Usage: "`DIR` of fetched bundles (default: below PENSTOCK_CACHE)", Destination: &o.cache},
+		&cli.IntFlag{Name: "cache-bundles", Usage: "`NUMBER` of bundles that stay in the cache: after a load those that no server uses go, the ones that were not used for longest first; 0: all stay", Value: 8, Destination: &o.cached},
 		&cli.IntFlag{Name: "batch-max", Usage: "`NUMBER` of requests that may share a run, where the graph takes several; 1: each runs alone (default: as the provider does best, 1 on CPUs)", Destination: &o.batch.Max},
 		&cli.DurationFlag{Name: "batch-delay", Usage: "`DURATION` that a request waits for others to share its run", Value: 2 * time.Millisecond, Destination: &o.batch.Delay},
 		&cli.StringFlag{Name: "decoder", Usage: "`DECODER` of pictures: go, or turbo for grey JPEG by libjpeg-turbo, within one level of it, where it is built in", Value: decoderGo, Destination: &o.decoder},
@@ -151,8 +153,8 @@ func (o *runOptions) check(env *action.Env) (g guards, err error) {
 	if o.connections < 1 || o.requests < 1 {
 		return g, errors.New("--max-connections and --max-requests must be at least 1")
 	}
-	if o.queue < 0 || o.replay < 0 {
-		return g, errors.New("--queue and --replay must not be negative")
+	if o.queue < 0 || o.replay < 0 || o.cached < 0 {
+		return g, errors.New("--queue, --replay and --cache-bundles must not be negative")
 	}
 	if least := tile.LeastMemory >> 20; o.tileMemory < least {
 		return g, fmt.Errorf("--tile-memory %d: want at least %d", o.tileMemory, least)

@@ -338,6 +338,7 @@ func TestRunNamesWhatKeepsItFromStarting(t *testing.T) {
 		{"unknown decoder", []string{"--decoder", "best"}, 2, `--decoder "best"`},
 		{"decoder that is not built in", []string{"--decoder", "turbo"}, 1, "-tags turbojpeg"},
 		{"bad queue", []string{"--queue", "-1"}, 2, "--queue"},
+		{"bad number of bundles", []string{"--cache-bundles", "-1"}, 2, "--cache-bundles"},
 		{"bad batches", []string{"--batch-max", "-1"}, 2, "--batch-max"},
 		{"bad limit", []string{"--max-requests", "0"}, 2, "--max-requests"},
 		{"bad host", []string{"--allow-url-host", "*.example.com"}, 2, "*.example.com"},

@@ -97,7 +97,7 @@ func (o *runOptions) assemble(runtime *model.Runtime, load host.Load, log *slog.
 	remembered.Requests = o.replay
 	var err error
 	p.models, err = host.NewSet(o.names.Value(), o.state, learning(load, enlarger, log), func(name string) host.Observer { return counters[name] }, log,
-		host.Options{Replay: remembered, Drain: o.drain, Enlarge: enlarger.Tensors})
+		host.Options{Replay: remembered, Drain: o.drain, Enlarge: enlarger.Tensors, Tidy: host.KeepBundles(o.cache, o.cached, log)})
 	if err != nil {
 		return nil, verdict.Usage(err)
 	}
@@ -125,6 +125,7 @@ func learning(load host.Load, enlarger *tile.Enlarger, log *slog.Logger) host.Lo
 		traits, err := enlarger.Learn(m)
 		if err != nil {
 			return nil, errors.Join(err, m.Close())
+			defer m.Bundle().Release()
 		}
 		log.Info("enlarges", "model", m.Name(), "digest", digest, "scale", traits.Scale, "tiles", traits.String())
 		return m, nil
@@ -169,7 +170,7 @@ func (p *serving) grpcSide(g guards, secure *tls.Config) side {
 // tell says once what this server holds to.
 func (p *serving) tell(g guards) {
 	p.log.Info("limits", "slo", p.o.slo, "queue", p.o.queue, "turns", p.turns(), "requests", p.o.requests,
-		"connections", p.o.connections, "read_timeout", p.o.read, "drain", p.o.drain)
+		"connections", p.o.connections, "read_timeout", p.o.read, "drain", p.o.drain, "cache_bundles", p.o.cached)
 	p.log.Info("serves", "models", p.o.names.Value(), "slot", p.o.slot, "plan", p.runtime.Plan(), "batch_max", p.o.batch.Max, "batch_delay", p.o.batch.Delay,
 		"decoder", p.o.decoder, "replay", p.o.replay, "tokens", g.tokens.Needed(), "url_hosts", p.o.urlHosts.Value(), "page", p.o.page)
 }
@@ -226,8 +227,8 @@ func (c certificate) load(log *slog.Logger) (*tls.Config, error) {
 	return loaded.Config(), nil
 }
 
-// runtime opens the bucket and ONNX Runtime, and gives the way from a digest to
-// a model that is ready.
+// runtime opens the bucket and ONNX Runtime, settles where the cache is, and
+// gives the way from a digest to a model that is ready.
 func (o *runOptions) runtime(env *action.Env) (*model.Runtime, host.Load, error) {
 	credentials, err := objectstore.CredentialsFromEnv(env.Getenv)
 	if err != nil {
@@ -237,9 +238,8 @@ func (o *runOptions) runtime(env *action.Env) (*model.Runtime, host.Load, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	cache := o.cache
-	if cache == "" {
-		if cache, err = modelCache(env); err != nil {
+	if o.cache == "" {
+		if o.cache, err = modelCache(env); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -251,7 +251,7 @@ func (o *runOptions) runtime(env *action.Env) (*model.Runtime, host.Load, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	return runtime, host.FromBucket(bucket, cache, runtime), nil
+	return runtime, host.FromBucket(bucket, o.cache, runtime), nil
 }
 
 // decoderOf opens a decoder by the name of the flag --decoder.

@@ -9,7 +9,8 @@
 // How a server is put together:
 //
 //	load := host.FromBucket(bucket, cacheDir, runtime)
-//	set, err := host.NewSet(names, stateDir, load, observer, log, host.Options{Replay: replay.DefaultLimits})
+//	set, err := host.NewSet(names, stateDir, load, observer, log,
+//		host.Options{Replay: replay.DefaultLimits, Tidy: host.KeepBundles(cacheDir, 8, log)})
 //	go set.Resume(ctx)             // what was served before the restart
 //	service.Served{Host: set.Host(name), …}   // Use, and Ring to remember requests in
 //	admin.New(set, access, metrics)
@@ -80,6 +81,9 @@ type Options struct {
 	// Enlarge answers a picture by a super-resolution model, as tensors that
 	// can be compared. Without it only such models' tensors are replayed.
 	Enlarge func(ctx context.Context, m *model.Model, picture []byte) ([]oip.Tensor, error)
+	// Tidy is called after every load, well or not: what was fetched takes room,
+	// also where it was refused. nil: nothing is tidied.
+	Tidy func(context.Context)
 }
 
 // Host serves one model name.
@@ -158,6 +162,9 @@ func (h *Host) Assign(ctx context.Context, digest string) (Status, error) {
 		h.set(Status{Digest: digest, State: Failed, Reason: err.Error(), Replay: report})
 		h.observer.Load(metrics.Failed)
 		h.log.Error("not loaded", "model", h.name, "digest", digest, "reason", err)
+	}
+	if h.options.Tidy != nil {
+		h.options.Tidy(ctx)
 	}
 	return h.Status(), err
 }

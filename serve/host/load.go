@@ -38,16 +38,25 @@ func FromBucket(bucket bundle.Source, cacheDir string, runtime *model.Runtime) L
 		if err != nil {
 			return nil, err
 		}
-		Progress(ctx, "waiting for another model to open")
-		select {
-		case opening <- struct{}{}:
-			defer func() { <-opening }()
-		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for another model to open: %w", context.Cause(ctx))
+		m, err := openAlone(ctx, opening, runtime, b)
+		if err != nil {
+			b.Release()
 		}
-		Progress(ctx, "opening, goldens and warm-up")
-		return model.Open(ctx, runtime, b)
+		return m, err
 	}
+}
+
+// openAlone waits for the turn to open a model.
+func openAlone(ctx context.Context, opening chan struct{}, runtime *model.Runtime, b *bundle.Bundle) (*model.Model, error) {
+	Progress(ctx, "waiting for another model to open")
+	select {
+	case opening <- struct{}{}:
+		defer func() { <-opening }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waiting for another model to open: %w", context.Cause(ctx))
+	}
+	Progress(ctx, "opening, goldens and warm-up")
+	return model.Open(ctx, runtime, b)
 }
 
 func progressText(step string, done, total int64) string {

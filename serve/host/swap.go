@@ -23,11 +23,11 @@ func (h *Host) replace(ctx context.Context, digest string) (*replay.Report, erro
 	}
 	report, err := h.rehearse(ctx, next, before)
 	if err != nil {
-		return report, errors.Join(err, next.Close())
+		return report, errors.Join(err, discard(next))
 	}
 	// Before the swap: what answers must also answer after a restart.
 	if err := h.state.remember(digest); err != nil {
-		return report, errors.Join(err, next.Close())
+		return report, errors.Join(err, discard(next))
 	}
 	h.observer.Serving(digest)
 	h.mu.Lock()
@@ -81,7 +81,7 @@ func (h *Host) retire(m *model.Model) {
 				"model", h.name, "digest", m.Digest(), "since", h.options.Drain)
 		})
 		defer late.Stop()
-		if err := m.Close(); err != nil {
+		if err := discard(m); err != nil {
 			h.log.Error("not unloaded", "model", h.name, "digest", m.Digest(), "reason", err)
 			return
 		}

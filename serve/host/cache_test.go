@@ -1,0 +1,161 @@
+package host_test
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/penstock-ml/penstock/internal/bundle"
+	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
+	"github.com/penstock-ml/penstock/serve/host"
+	"github.com/penstock-ml/penstock/serve/model/modeltest"
+	"github.com/penstock-ml/penstock/serve/replay"
+)
+
+// told is a log that is read while it is written.
+type told struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *told) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *told) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// await waits until the log says so, for so many times.
+func (l *told) await(t *testing.T, text string, times int) {
+	t.Helper()
+	for began := time.Now(); strings.Count(l.String(), text) < times; time.Sleep(time.Millisecond) {
+		if time.Since(began) > 30*time.Second {
+			t.Fatalf("%d times %q never came:\n%s", times, text, l)
+		}
+	}
+}
+
+// tidied is a set on a bucket, of whose cache keep bundles stay.
+func tidied(t *testing.T, keep int) (set *host.Set, shelf bundletest.Shelf, cache string, log *told) {
+	t.Helper()
+	shelf, cache, log = bundletest.Shelf{Dir: t.TempDir()}, t.TempDir(), &told{}
+	logger := slog.New(slog.NewTextHandler(log, nil))
+	set, err := host.NewSet([]string{"test", "other"}, t.TempDir(), host.FromBucket(shelf, cache, modeltest.Runtime(t)),
+		func(string) host.Observer { return &observer{} }, logger,
+		host.Options{Replay: replay.DefaultLimits, Tidy: host.KeepBundles(cache, keep, logger)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(set.Close)
+	return set, shelf, cache, log
+}
+
+// in gives what is in a directory.
+func in(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func TestBundlesThatWereNotUsedForLongestLeaveTheCacheAfterALoad(t *testing.T) {
+	set, shelf, cache, log := tidied(t, 2)
+	var digests []string
+	for i := range 4 {
+		digests = append(digests, shelf.Put(t, bundletest.New(t, bundletest.Mean, key(string(rune('a'+i))))))
+		assign(t, set, "test", digests[i])
+		log.await(t, "msg=unloaded", i)
+	}
+	if got, want := in(t, cache), slices.Sorted(slices.Values(digests[2:])); !slices.Equal(got, want) {
+		t.Errorf("in the cache: %v, want the last two, %v", got, want)
+	}
+	for _, digest := range digests[:2] {
+		if !strings.Contains(log.String(), "digest="+digest+" bytes=") {
+			t.Errorf("it is not told that %s was removed:\n%s", digest, log)
+		}
+	}
+	assign(t, set, "test", digests[0]) // fetched again
+	answers(t, set.Host("test"), digests[0])
+}
+
+func TestWhatIsServedAndWhatDrainsStaysInTheCache(t *testing.T) {
+	set, shelf, cache, log := tidied(t, 1)
+	drains, served := shelf.Put(t, bundletest.New(t, bundletest.Mean, key("1"))), shelf.Put(t, bundletest.New(t, bundletest.Mean, key("2")))
+	other := shelf.Put(t, bundletest.New(t, bundletest.Mean, named("other")))
+	assign(t, set, "test", drains)
+	_, release, err := set.Host("test").Use()
+	if err != nil {
+		t.Fatal(err)
+	}
+	assign(t, set, "other", other)
+	assign(t, set, "test", served)
+	if got := in(t, cache); len(got) != 3 {
+		t.Errorf("in the cache: %v, want all three", got)
+	}
+	release()
+	log.await(t, "msg=unloaded", 1)
+	if _, err := set.Unload(t.Context(), "other"); err != nil {
+		t.Fatal(err)
+	}
+	assign(t, set, "test", drains)
+	log.await(t, "msg=unloaded", 3)
+	if got := in(t, cache); slices.Contains(got, other) {
+		t.Errorf("in the cache: %v, with %s, which was unloaded", got, other)
+	}
+}
+
+func TestARefusedBundleDoesNotKeepItsPlaceInTheCache(t *testing.T) {
+	set, shelf, cache, _ := tidied(t, 1)
+	good := shelf.Put(t, bundletest.New(t, bundletest.Mean))
+	assign(t, set, "test", good)
+	differs := bundletest.New(t, bundletest.Mean, key("differs"))
+	if err := bundle.WriteFloat32(filepath.Join(differs, "golden/0.output.npy"), []int{2}, []float32{1, 1}); err != nil {
+		t.Fatal(err)
+	}
+	failing := shelf.Put(t, bundletest.New(t, bundletest.Failing))
+	set.Host("test").Ring().AddPicture(bundletest.Picture(t, 20, 20, 60))
+	set.Host("test").Ring().AddPicture(bundletest.Picture(t, 20, 20, 244))
+	for _, digest := range []string{shelf.Put(t, differs), failing} { // at the goldens, at the replay
+		if _, err := set.Assign(t.Context(), "test", digest); err == nil {
+			t.Error("it was not refused")
+		}
+		if got := in(t, cache); !slices.Equal(got, []string{good}) {
+			t.Errorf("in the cache: %v, want %s alone", got, good)
+		}
+	}
+}
+
+func TestACacheThatCannotBePrunedDoesNotFailTheLoad(t *testing.T) {
+	shelf, log := bundletest.Shelf{Dir: t.TempDir()}, &told{}
+	logger := slog.New(slog.NewTextHandler(log, nil))
+	elsewhere := filepath.Join(t.TempDir(), "none")
+	set, err := host.NewSet([]string{"test"}, t.TempDir(), host.FromBucket(shelf, t.TempDir(), modeltest.Runtime(t)),
+		func(string) host.Observer { return &observer{} }, logger, host.Options{Tidy: host.KeepBundles(elsewhere, 1, logger)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	digest := shelf.Put(t, bundletest.New(t, bundletest.Mean))
+	if got := assign(t, set, "test", digest); got.State != host.Ready || got.Serving != digest {
+		t.Errorf("%+v", got)
+	}
+	if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), elsewhere) {
+		t.Errorf("it is not told:\n%s", log)
+	}
+}
