@@ -31,7 +31,7 @@ build: ## bin/penstock, bin/penstock-serve, bin/penstock-dev
 # -count=1: tests run programs that go's cache of results knows nothing about.
 test: setup build lint ## set up, then run all checks and tests; ARGS='-run X' narrows them
 	go test -count=1 -timeout 20m $(ARGS) ./...
-	go test -count=1 -tags turbojpeg $(ARGS) ./serve/turbojpeg
+	go test -count=1 -tags turbojpeg $(ARGS) ./serve/turbojpeg ./serve/resample
 
 demo: setup build ## the whole loop once; DATA=folder for real images, KEEP=1 leaves the stack up, WAY=terminal
 	bin/penstock-dev demo $(if $(DATA),--data '$(DATA)') $(if $(WAY),--way '$(WAY)') $(if $(KEEP),--keep)

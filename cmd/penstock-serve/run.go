@@ -114,7 +114,7 @@ func (o *runOptions) modelFlags() []cli.Flag {
 		&cli.IntFlag{Name: "cache-bundles", Usage: "`NUMBER` of bundles that stay in the cache: after a load those that no server uses go, the ones that were not used for longest first; 0: all stay", Value: 8, Destination: &o.cached},
 		&cli.IntFlag{Name: "batch-max", Usage: "`NUMBER` of requests that may share a run, where the graph takes several; 1: each runs alone (default: as the provider does best, 1 on CPUs)", Destination: &o.batch.Max},
 		&cli.DurationFlag{Name: "batch-delay", Usage: "`DURATION` that a request waits for others to share its run", Value: 2 * time.Millisecond, Destination: &o.batch.Delay},
-		&cli.StringFlag{Name: "decoder", Usage: "`DECODER` of pictures: go, or turbo for grey JPEG by libjpeg-turbo, within one level of it, where it is built in", Value: decoderGo, Destination: &o.decoder},
+		&cli.StringFlag{Name: "decoder", Usage: "`DECODER` of pictures: go, or turbo, where it is built in, for grey JPEG by libjpeg-turbo, within one level of it, and grey resizing in C, the same bit by bit", Value: decoderGo, Destination: &o.decoder},
 		&cli.IntFlag{Name: "replay", Usage: "`NUMBER` of requests kept in memory, on which a new model is tried before it answers; 0: none", Value: replay.DefaultLimits.Requests, Destination: &o.replay},
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/penstock-ml/penstock/serve/model"
 	"github.com/penstock-ml/penstock/serve/remote"
 	"github.com/penstock-ml/penstock/serve/replay"
+	"github.com/penstock-ml/penstock/serve/resample"
 	"github.com/penstock-ml/penstock/serve/rpc"
 	"github.com/penstock-ml/penstock/serve/service"
 	"github.com/penstock-ml/penstock/serve/tile"
@@ -124,8 +125,8 @@ func learning(load host.Load, enlarger *tile.Enlarger, log *slog.Logger) host.Lo
 		}
 		traits, err := enlarger.Learn(m)
 		if err != nil {
-			return nil, errors.Join(err, m.Close())
 			defer m.Bundle().Release()
+			return nil, errors.Join(err, m.Close())
 		}
 		log.Info("enlarges", "model", m.Name(), "digest", digest, "scale", traits.Scale, "tiles", traits.String())
 		return m, nil
@@ -256,8 +257,12 @@ func (o *runOptions) runtime(env *action.Env) (*model.Runtime, host.Load, error)
 
 // decoderOf opens a decoder by the name of the flag --decoder.
 func decoderOf(name string) (d imaging.Decoder, err error) {
-	if name == decoderTurbo {
-		d.GreyJPEG, err = turbojpeg.Open()
+	if name != decoderTurbo {
+		return d, nil
 	}
+	if d.GreyJPEG, err = turbojpeg.Open(); err != nil {
+		return d, err
+	}
+	d.Passes, err = resample.Open()
 	return d, err
 }

@@ -35,11 +35,11 @@ func clip(sum int32) uint8 {
 const bothHalves = half | half<<32
 
 // across1 makes two rows of one channel of the packed rows.
-func across1(a, b []uint8, packed []uint64, t *taps) {
+func across1(a, b []uint8, packed []uint64, t *Taps) {
 	first := int32(0)
-	for x, end := range t.end {
-		weights := t.weights[first:end]
-		src := packed[t.start[x]:][:len(weights)]
+	for x, end := range t.End {
+		weights := t.Weights[first:end]
+		src := packed[t.Start[x]:][:len(weights)]
 		sum := uint64(bothHalves)
 		for i, w := range weights {
 			sum += src[i] * uint64(int64(w))
@@ -50,11 +50,11 @@ func across1(a, b []uint8, packed []uint64, t *taps) {
 }
 
 // across3 is across1 for three channels.
-func across3(a, b []uint8, packed []uint64, t *taps) {
+func across3(a, b []uint8, packed []uint64, t *Taps) {
 	first := int32(0)
-	for x, end := range t.end {
-		weights := t.weights[first:end]
-		src := packed[3*t.start[x]:]
+	for x, end := range t.End {
+		weights := t.Weights[first:end]
+		src := packed[3*t.Start[x]:]
 		red, green, blue := uint64(bothHalves), uint64(bothHalves), uint64(bothHalves)
 		for i, w := range weights {
 			k, p := uint64(int64(w)), src[3*i:3*i+3:3*i+3]

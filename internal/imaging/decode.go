@@ -70,14 +70,18 @@ func refuse(code Code, err error, format string, args ...any) *Error {
 	return &Error{Code: code, Text: fmt.Sprintf(format, args...), Err: err}
 }
 
-// Decoder decodes images. The zero value of GreyJPEG means the standard
-// library's decoder, which is the one that bundles name go.
+// Decoder decodes images and resizes them. The zero value of GreyJPEG means the
+// standard library's decoder, which is the one that bundles name go.
 type Decoder struct {
 	Limits Limits
 	// GreyJPEG, where given, decodes JPEG files of one component instead. It must
 	// stay within 1 level of the standard library's. What it refuses is left to
 	// the standard library, whose word on bad bytes is the last.
 	GreyJPEG func(data []byte) (*image.Gray, error)
+	// Passes, where given, resizes one channel instead, across and then down, 8
+	// bits in between. It must give what this package gives, bit by bit. dst has
+	// a byte for each pixel of the result.
+	Passes func(dst []uint8, src Plane, across, down *Taps) error
 }
 
 // Decode decodes a PNG or JPEG within the limits, upright by its EXIF

@@ -18,10 +18,15 @@ func Resize(img image.Image, s Spec) (Pixels, error) {
 // ResizeInto is Resize into a buffer of s.Size() bytes that the caller has. It
 // allocates nothing that grows with the picture.
 func ResizeInto(dst []uint8, img image.Image, s Spec) error {
+	return Decoder{}.ResizeInto(dst, img, s)
+}
+
+// ResizeInto is the function of that name with this decoder's passes.
+func (d Decoder) ResizeInto(dst []uint8, img image.Image, s Spec) error {
 	if err := s.Validate(); err != nil {
 		return fmt.Errorf("image spec: %w", err)
 	}
-	return render(dst, img, s.Width, s.Height, s.Channels, s.Filter)
+	return d.render(dst, img, s.Width, s.Height, s.Channels, s.Filter)
 }
 
 // Resize brings the picture to another size, stretched. The filter is one of
@@ -34,7 +39,7 @@ func (p Pixels) Resize(width, height int, filter string) (Pixels, error) {
 		return Pixels{}, fmt.Errorf("a picture cannot become one of %d x %d pixels", width, height)
 	}
 	out := Pixels{width, height, p.Channels, make([]uint8, width*height*p.Channels)}
-	return out, resample(out.Pix, p.rows(), width, height, filter)
+	return out, Decoder{}.resample(out.Pix, p.rows(), width, height, filter)
 }
 
 // PixelsOf copies a picture in 8 bits and 1 channel (its luma) or 3, in its own
@@ -42,20 +47,20 @@ func (p Pixels) Resize(width, height int, filter string) (Pixels, error) {
 func PixelsOf(img image.Image, channels int) (Pixels, error) {
 	b := img.Bounds()
 	p := Pixels{b.Dx(), b.Dy(), channels, make([]uint8, b.Dx()*b.Dy()*max(0, channels))}
-	return p, render(p.Pix, img, p.Width, p.Height, channels, nearest)
+	return p, Decoder{}.render(p.Pix, img, p.Width, p.Height, channels, nearest)
 }
 
 // render resamples a decoded picture. One without colour is resampled once for
 // all three channels: they would come out the same.
-func render(dst []uint8, img image.Image, width, height, channels int, filter string) error {
+func (d Decoder) render(dst []uint8, img image.Image, width, height, channels int, filter string) error {
 	n := width * height
 	if channels != 3 || len(dst) != 3*n || !grey(img) {
-		return resample(dst, rowsOf(img, channels), width, height, filter)
+		return d.resample(dst, rowsOf(img, channels), width, height, filter)
 	}
 	// In the last third of dst, from where it is spread over the whole: what
 	// is written never overtakes what is read.
 	levels := dst[2*n:]
-	if err := resample(levels, rowsOf(img, 1), width, height, filter); err != nil {
+	if err := d.resample(levels, rowsOf(img, 1), width, height, filter); err != nil {
 		return err
 	}
 	for i, v := range levels {
@@ -69,7 +74,7 @@ func render(dst []uint8, img image.Image, width, height, channels int, filter st
 // the first in 8 bits, as Pillow does; bit by bit the same where the filter's
 // weights are. Of the first pass only the rows that the second needs at a time
 // are kept.
-func resample(dst []uint8, src rows, width, height int, filter string) error {
+func (d Decoder) resample(dst []uint8, src rows, width, height int, filter string) error {
 	if src.channels != 1 && src.channels != 3 {
 		return fmt.Errorf("channels %d: want 1 (grey) or 3 (colour)", src.channels)
 	}
@@ -87,6 +92,9 @@ func resample(dst []uint8, src rows, width, height int, filter string) error {
 	if err != nil {
 		return err
 	}
+	if d.Passes != nil && src.plane.Pix != nil && across.Most+down.Most > 2 { // of 1 each, pixels are but copied
+		return d.Passes(dst, src.plane, across, down)
+	}
 	s := scratches.Get().(*scratch)
 	defer s.release()
 	s.prepare(src, across, down)
@@ -103,7 +111,7 @@ func resample(dst []uint8, src rows, width, height int, filter string) error {
 // picture, not with its area, unless the picture is shrunk to a few rows.
 type scratch struct {
 	src    rows
-	across *taps
+	across *Taps
 	copied bool // across changes nothing
 
 	a, b   []uint8  // two rows of the source
@@ -117,10 +125,10 @@ type scratch struct {
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
-func (s *scratch) prepare(src rows, across, down *taps) {
+func (s *scratch) prepare(src rows, across, down *Taps) {
 	s.src, s.across, s.copied = src, across, across.identity(src.w)
-	s.n = len(across.start) * src.channels
-	s.depth = down.most + 1 // rows are made by two
+	s.n = len(across.Start) * src.channels
+	s.depth = down.Most + 1 // rows are made by two
 	s.made = 0
 	s.a, s.b = sized(s.a, src.w*src.channels), sized(s.b, src.w*src.channels)
 	s.packed = sized(s.packed, src.w*src.channels)

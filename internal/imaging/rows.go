@@ -11,7 +11,29 @@ type rows struct {
 	w, h, channels int
 	// read gives row y, counted from 0: w*channels bytes, in dst or in the
 	// picture itself; valid until dst is used again.
-	read func(dst []uint8, y int) []uint8
+	read  func(dst []uint8, y int) []uint8
+	plane Plane // that read gives the rows of; without Pix where there is none
+}
+
+// Plane is one channel of a picture in 8 bits: row y begins at Pix[y*Stride].
+type Plane struct {
+	Width, Height, Stride int
+	Pix                   []uint8
+}
+
+// row gives row y of the plane, for rows.
+func (p Plane) row(_ []uint8, y int) []uint8 { return p.Pix[y*p.Stride:][:p.Width] }
+
+// planeOf gives the plane of a picture that has its levels in one.
+func planeOf(img image.Image, b image.Rectangle) Plane {
+	p := Plane{Width: b.Dx(), Height: b.Dy()}
+	switch img := img.(type) {
+	case *image.Gray:
+		p.Stride, p.Pix = img.Stride, img.Pix[img.PixOffset(b.Min.X, b.Min.Y):]
+	case *image.YCbCr:
+		p.Stride, p.Pix = img.YStride, img.Y[img.YOffset(b.Min.X, b.Min.Y):]
+	}
+	return p
 }
 
 // rowsOf has short ways for the types that the decoders give; they give what
@@ -20,10 +42,12 @@ type rows struct {
 func rowsOf(img image.Image, channels int) rows {
 	b := img.Bounds()
 	r := rows{w: b.Dx(), h: b.Dy(), channels: channels}
-	if channels == 1 {
-		r.read = greyRows(img, b)
-	} else {
+	if channels != 1 {
 		r.read = colourRows(img, b)
+	} else if r.plane = planeOf(img, b); r.plane.Pix != nil {
+		r.read = r.plane.row
+	} else {
+		r.read = greyRows(img, b)
 	}
 	return r
 }
@@ -41,21 +65,11 @@ func grey(img image.Image) bool {
 // rows gives pixels as they are.
 func (p Pixels) rows() rows {
 	n := p.Width * p.Channels
-	return rows{p.Width, p.Height, p.Channels, func(_ []uint8, y int) []uint8 { return p.Pix[y*n : (y+1)*n] }}
+	return rows{w: p.Width, h: p.Height, channels: p.Channels, read: func(_ []uint8, y int) []uint8 { return p.Pix[y*n : (y+1)*n] }}
 }
 
 func greyRows(img image.Image, b image.Rectangle) func(dst []uint8, y int) []uint8 {
 	switch img := img.(type) {
-	case *image.Gray:
-		return func(_ []uint8, y int) []uint8 {
-			at := img.PixOffset(b.Min.X, b.Min.Y+y)
-			return img.Pix[at : at+b.Dx()]
-		}
-	case *image.YCbCr:
-		return func(_ []uint8, y int) []uint8 {
-			at := img.YOffset(b.Min.X, b.Min.Y+y)
-			return img.Y[at : at+b.Dx()]
-		}
 	case *image.Gray16:
 		return func(dst []uint8, y int) []uint8 {
 			at := img.PixOffset(b.Min.X, b.Min.Y+y)

@@ -74,51 +74,54 @@ func sinc(x float64) float64 {
 // pixel and 2 for overshoot are left of 32, as in Pillow.
 const precision = 32 - 8 - 2
 
-// taps says of what an axis of the result is made: pixel i is the sum of its
-// weights times the source's pixels from start[i] on, over 1<<precision.
-type taps struct {
-	start   []int32
-	end     []int32 // of the pixel's weights; they begin where the pixel's before end
-	weights []int32
-	most    int // weights of one pixel
+// Taps says of what an axis of the result is made: pixel i is the sum of its
+// weights times the source's pixels from Start[i] on, over 1<<22, rounded to the
+// nearest and held to 0 and 255. No pixel takes more of the source's than Most,
+// or begins more than Most before the end of one that comes before it. Taps serve
+// many pictures: nobody changes them.
+type Taps struct {
+	Start   []int32
+	End     []int32 // of the pixel's weights; they begin where those of the pixel before end
+	Weights []int32
+	Most    int
 }
 
 // of gives where the source's pixels of pixel i begin, and their weights.
-func (t *taps) of(i int) (start int, weights []int32) {
+func (t *Taps) of(i int) (start int, weights []int32) {
 	first := int32(0)
 	if i > 0 {
-		first = t.end[i-1]
+		first = t.End[i-1]
 	}
-	return int(t.start[i]), t.weights[first:t.end[i]]
+	return int(t.Start[i]), t.Weights[first:t.End[i]]
 }
 
 // add appends the next pixel, without zeros at either end of its weights.
-func (t *taps) add(start int, weights []int32) {
+func (t *Taps) add(start int, weights []int32) {
+	t.Most = max(t.Most, len(weights))
 	for len(weights) > 1 && weights[0] == 0 {
 		start, weights = start+1, weights[1:]
 	}
 	for len(weights) > 1 && weights[len(weights)-1] == 0 {
 		weights = weights[:len(weights)-1]
 	}
-	t.start = append(t.start, int32(start))
-	t.weights = append(t.weights, weights...)
-	t.end = append(t.end, int32(len(t.weights)))
-	t.most = max(t.most, len(weights))
+	t.Start = append(t.Start, int32(start))
+	t.Weights = append(t.Weights, weights...)
+	t.End = append(t.End, int32(len(t.Weights)))
 }
 
 // identity tells whether the axis stays as it is.
-func (t *taps) identity(from int) bool {
-	return len(t.start) == from && t.most == 1 && t.start[from-1] == int32(from-1)
+func (t *Taps) identity(from int) bool {
+	return len(t.Start) == from && t.Most == 1 && t.Start[from-1] == int32(from-1)
 }
 
 // makeTaps computes what Pillow's precompute_coeffs and normalize_coeffs_8bpc
 // (libImaging/Resample.c) compute: when shrinking, the kernel is as wide as
 // the pixels of the result; at the edge it is cut off and made to sum to 1.
-func makeTaps(k kernel, from, to int) *taps {
+func makeTaps(k kernel, from, to int) *Taps {
 	scale := float64(from) / float64(to)
 	stretch := max(scale, 1)
 	support := k.support * stretch
-	t := &taps{}
+	t := &Taps{}
 	exact := make([]float64, 2*int(math.Ceil(support))+1)
 	weights := make([]int32, len(exact))
 	for i := range to {
@@ -139,9 +142,9 @@ func makeTaps(k kernel, from, to int) *taps {
 }
 
 // nearestTaps counts its way along as Pillow's ImagingScaleAffine does.
-func nearestTaps(from, to int) *taps {
+func nearestTaps(from, to int) *Taps {
 	scale := float64(from) / float64(to)
-	t := &taps{}
+	t := &Taps{}
 	at := scale * 0.5
 	for range to {
 		t.add(min(int(at), from-1), []int32{1 << precision})
@@ -169,11 +172,11 @@ type axis struct {
 
 var cache struct {
 	sync.Mutex
-	taps map[axis]*taps
+	taps map[axis]*Taps
 }
 
 // tapsFor gives the weights of one axis, made once for sizes that come often.
-func tapsFor(filter string, from, to int) (*taps, error) {
+func tapsFor(filter string, from, to int) (*Taps, error) {
 	key := axis{filter, from, to}
 	cache.Lock()
 	t := cache.taps[key]
@@ -190,13 +193,13 @@ func tapsFor(filter string, from, to int) (*taps, error) {
 	default:
 		return nil, fmt.Errorf("filter %q: want one of %q", filter, Filters)
 	}
-	if len(t.weights) > cachedWeights {
+	if len(t.Weights) > cachedWeights {
 		return t, nil
 	}
 	cache.Lock()
 	defer cache.Unlock()
 	if cache.taps == nil {
-		cache.taps = map[axis]*taps{}
+		cache.taps = map[axis]*Taps{}
 	}
 	if len(cache.taps) >= cachedAxes {
 		for old := range cache.taps { // in no order: any of them

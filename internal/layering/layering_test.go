@@ -76,6 +76,7 @@ var table = map[string][]string{
 	"serve/remote":       {},
 	"serve/access":       {"internal/oip"},
 	"serve/turbojpeg":    {},
+	"serve/resample":     {"internal/imaging"},
 	"serve/metrics":      {},
 	"serve/page":         {},
 	"serve/measure":      {"internal/openloop", "internal/stat"},

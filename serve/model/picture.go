@@ -69,7 +69,7 @@ func (m *Model) Prepare(ctx context.Context, data []byte) (*Picture, error) {
 	began = time.Now()
 	p.pool = m.runtime.pool
 	p.Pixels = imaging.Pixels{Width: m.spec.Width, Height: m.spec.Height, Channels: m.spec.Channels, Pix: p.pool.Get(m.spec.Size())}
-	if err := imaging.ResizeInto(p.Pixels.Pix, p.Image, m.spec); err != nil {
+	if err := m.runtime.decoder.ResizeInto(p.Pixels.Pix, p.Image, m.spec); err != nil {
 		p.Release()
 		return nil, err
 	}
