@@ -78,6 +78,10 @@ leaves is ended. SIGTERM lets the requests that go on come to their end within
 curl -X PUT --json '{"digest": "5f2c..."}' http://127.0.0.1:9000/admin/v1/models/xray
 curl --data-binary @chest.png http://127.0.0.1:8000/v1/models/xray/predict`,
 		Flags: o.flags(),
+		Outputs: []action.Output{
+			{Name: "model", Description: "digest that the first --name served at the end; empty where it served none"},
+			{Name: "models", Description: "name and digest of every model that was served at the end, one a line"},
+		},
 		Environment: append(append(workspace.StoreVariables(), engineVariables()...),
 			action.Variable{Name: "PENSTOCK_ADMIN_TOKEN", Description: "token of the admin listener; needed off loopback", Secret: true},
 			action.Variable{Name: access.Variable, Description: "tokens of the public listener, separated by commas: clients send one of them; none: everybody may", Secret: true}),

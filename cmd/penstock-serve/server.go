@@ -194,10 +194,27 @@ func (p *serving) until(ctx context.Context, s *servers) (r verdict.Result, err 
 		return r, err
 	}
 	r = verdict.Passed("served %s until told to stop", strings.Join(p.o.names.Value(), ", "))
-	if digest := p.models.Hosts()[0].Status().Serving; digest != "" {
-		r.Subjects["model"] = digest
-	}
+	p.name(&r)
 	return r, nil
+}
+
+// name says in the result what was served at the end: a role has one subject,
+// the first model; all stand in an output.
+func (p *serving) name(r *verdict.Result) {
+	var all []string
+	for i, h := range p.models.Hosts() {
+		digest := h.Status().Serving
+		if digest == "" {
+			continue
+		}
+		if i == 0 {
+			r.Subjects["model"] = digest
+		}
+		all = append(all, h.Name()+" "+digest)
+	}
+	if len(all) > 0 {
+		r.Outputs["models"] = strings.Join(all, "\n")
+	}
 }
 
 // close unloads the models and ONNX Runtime. A run that cannot be terminated

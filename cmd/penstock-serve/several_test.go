@@ -4,11 +4,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
+	"github.com/penstock-ml/penstock/internal/verdict"
 )
 
 // called gives a bundle's manifest another name.
@@ -117,5 +122,30 @@ func TestPicturesByURLAreOffUnlessTheirHostIsAllowed(t *testing.T) {
 		"--listen", "127.0.0.1:"+freePort(t), "--admin-listen", "127.0.0.1:"+freePort(t), "--allow-url-host", "10.0.0.1")
 	if code != 2 || !strings.Contains(out, "10.0.0.1") {
 		t.Errorf("a private address in the list: exit code %d\n%s", code, out)
+	}
+}
+
+func TestTheResultNamesEveryModelThatWasServed(t *testing.T) {
+	w := newWorld(t)
+	first, third := w.publish(bundletest.Mean), w.publish(bundletest.Mean, called("third"))
+	file := filepath.Join(w.dir, "result.json")
+	s := w.serve(t.TempDir(), "--name", "second", "--name", "third", "--result", file)
+	for name, digest := range map[string]string{"test": first, "third": third} {
+		if code, body := s.do("PUT", s.admin+"/admin/v1/models/"+name, fmt.Appendf(nil, `{"digest":%q}`, digest)); code != 200 {
+			t.Fatalf("load %s: %d %s", name, code, body)
+		}
+	}
+	must(t, s.process.Process.Signal(syscall.SIGTERM))
+	select {
+	case <-s.exited:
+	case <-time.After(time.Minute):
+		t.Fatal("still there a minute after SIGTERM")
+	}
+	data, err := os.ReadFile(file)
+	must(t, err)
+	r, err := verdict.Decode(data)
+	must(t, err)
+	if want := "test " + first + "\nthird " + third; r.Subjects["model"] != first || r.Outputs["models"] != want {
+		t.Errorf("subjects %v, outputs %q, want the model %s and %q", r.Subjects, r.Outputs, first, want)
 	}
 }
