@@ -235,6 +235,31 @@ func TestWithTokensThePublicSideAsksForOne(t *testing.T) {
 	}
 }
 
+func TestWhoHasNoTokenIsCountedAndToldOnEverySide(t *testing.T) {
+	w := newWorld(t)
+	w.env = append(w.env, "PENSTOCK_API_TOKEN=token-of-clients-1")
+	s := w.serve(t.TempDir())
+	get := func(url string) {
+		t.Helper()
+		response, err := http.Get(url)
+		must(t, err)
+		response.Body.Close()
+		if response.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s: %s", url, response.Status)
+		}
+	}
+	for n, c := range []struct{ side, url string }{{"public", s.public + "/v2"}, {"admin", s.admin + "/admin/v1/models"}} {
+		get(c.url)
+		_, page := s.do("GET", s.admin+"/metrics", nil)
+		if line := fmt.Sprintf(`penstock_failures_total{digest="none",kind="denied",model="none",slot="canary"} %d`, n+1); !strings.Contains(string(page), line) {
+			t.Errorf("%s: no line %s", c.side, line)
+		}
+		if !strings.Contains(s.log.String(), "side="+c.side+" requests=1") {
+			t.Errorf("the %s side's is not told", c.side)
+		}
+	}
+}
+
 func TestANewCertificateIsServedWithoutARestart(t *testing.T) {
 	w := newWorld(t)
 	cert, key, _ := certificateFiles(t)

@@ -143,11 +143,8 @@ func (p *serving) turns() int { return p.runtime.Callers()*max(1, p.runtime.Batc
 func (p *serving) sides(g guards, secure *tls.Config) []side {
 	limits := api.DefaultLimits
 	limits.Requests = p.o.requests
-	denials := access.NewDenials(p.log)
-	g.tokens = g.tokens.Telling(func() {
-		p.strays.Count(metrics.Request{Digest: metrics.NoDigest, Outcome: metrics.ClientError, Kind: string(service.Denied)})
-		denials.Add()
-	})
+	g.tokens = g.tokens.Telling(p.denied("public"))
+	g.admin.Denied = p.denied("admin")
 	public := api.New(api.Options{
 		Service: p.core, Log: p.log, Buffers: p.runtime.Buffers(), Fetcher: p.fetcher, Page: p.o.page, Limits: limits,
 		Enter: func(next http.Handler) http.Handler { return g.tokens.Handler(next, api.OpenPaths()...) },
@@ -160,10 +157,20 @@ func (p *serving) sides(g guards, secure *tls.Config) []side {
 	return append(all, httpSide("admin", p.o.adminListen, adminConnections, p.o.read, private.Handler(), secure, p.log))
 }
 
+// denied counts those who are turned away on a side for want of a token, and
+// tells of them now and then.
+func (p *serving) denied(side string) func() {
+	denials := access.NewDenials(p.log.With("side", side))
+	return func() {
+		p.strays.Count(metrics.Request{Digest: metrics.NoDigest, Outcome: metrics.ClientError, Kind: string(service.Denied)})
+		denials.Add()
+	}
+}
+
 func (p *serving) grpcSide(g guards, secure *tls.Config) side {
 	r := rpc.New(rpc.Options{
 		Infer: p.core, Models: p.core, Buffers: p.runtime.Buffers(), Log: p.log, Version: action.BuildVersion(version),
-		Limits: oip.DefaultLimits, TLS: secure, Calls: p.o.requests, Bytes: api.DefaultLimits.Bytes, Read: p.o.read, Enter: g.tokens.Call,
+		Limits: oip.DefaultLimits, TLS: secure, Calls: p.o.requests, Bytes: api.DefaultLimits.Bytes, Read: p.o.read, Enter: g.tokens.Telling(p.denied("grpc")).Call,
 	})
 	return side{name: "grpc", address: p.o.grpcListen, connections: p.o.connections, serve: r.Serve, drain: r.Drain, stop: r.Stop}
 }

@@ -51,6 +51,7 @@ type Models interface {
 type Access struct {
 	Token    string // empty: everybody who reaches the listener
 	Loopback bool   // the listener is on loopback
+	Denied   func() // is told of everybody who is turned away for want of the token; may be nil
 }
 
 // Server answers on the admin listener.
@@ -121,6 +122,9 @@ func (s *Server) authorised(next http.Handler) http.Handler {
 			scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 			got := sha256.Sum256([]byte(token))
 			if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+				if s.access.Denied != nil {
+					s.access.Denied()
+				}
 				w.Header().Set("WWW-Authenticate", "Bearer")
 				fail(w, http.StatusUnauthorized, "the admin token is missing or wrong: send Authorization: Bearer, as in PENSTOCK_ADMIN_TOKEN")
 				return

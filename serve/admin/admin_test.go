@@ -171,6 +171,30 @@ func TestWithATokenOnlyItsBearerMay(t *testing.T) {
 	}
 }
 
+func TestWhoIsTurnedAwayForWantOfTheTokenIsTold(t *testing.T) {
+	denied := 0
+	base := serve(t, admin.Access{Token: "secret", Denied: func() { denied++ }})
+	want := 0
+	for _, c := range []struct {
+		path, authorization string
+		denied              int
+	}{
+		{"/admin/v1/models", "", 1},
+		{"/admin/v1/models/test", "Bearer wrong", 1},
+		{"/metrics", "", 1},
+		{"/admin/v1/models", "Bearer secret", 0},
+		{"/metrics", "Bearer secret", 0},
+		{"/admin/v1/models/stranger", "Bearer secret", 0},
+		{"/health", "", 0},
+		{"/nowhere", "", 0},
+	} {
+		do(t, "GET", base+c.path, c.authorization, "")
+		if want += c.denied; denied != want {
+			t.Errorf("%s with %q: told %d times, want %d", c.path, c.authorization, denied, want)
+		}
+	}
+}
+
 // A browser sends a POST without a body type of its own from any page, unasked.
 func TestPagesOfStrangersChangeNothing(t *testing.T) {
 	url := serve(t, admin.Access{Loopback: true})
