@@ -15,7 +15,6 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -91,8 +90,15 @@ func (s *Service) Version() string { return s.o.Version }
 // away. Requests that come nevertheless are answered.
 func (s *Service) Drain() { s.draining.Store(true) }
 
-// NewID makes a request id.
-func NewID() string { return strings.ToLower(rand.Text()) }
+// NewID makes a request id: rand.Text in lower case.
+func NewID() string {
+	var id [26]byte
+	_, _ = rand.Read(id[:]) // it never fails: it ends the program instead
+	for i, b := range id {
+		id[i] = "abcdefghijklmnopqrstuvwxyz234567"[b%32]
+	}
+	return string(id[:])
+}
 
 // Call is what every request says of itself.
 type Call struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -145,5 +146,16 @@ func TestRequestsForModelsThatThereAreNotAreCountedApart(t *testing.T) {
 	}
 	if strings.Contains(log.String(), "made-up") {
 		t.Errorf("the sender writes into the log: %s", &log)
+	}
+}
+
+func TestRequestIDsHaveOneFormAndAreNeverTheSame(t *testing.T) {
+	form, seen := regexp.MustCompile("^[a-z2-7]{26}$"), map[string]bool{}
+	for range 1000 {
+		id := NewID()
+		if !form.MatchString(id) || seen[id] {
+			t.Fatalf("%q", id)
+		}
+		seen[id] = true
 	}
 }

@@ -23,14 +23,17 @@ type work struct {
 	phases  Phases
 	batch   int
 	turn    *admission.Turn
-	release []func() // in the order in which they were added
+	release []func()  // in the order in which they were added
+	room    [4]func() // for those of most work
 }
 
 func (s *Service) begin(c Call) *work {
 	if c.Began.IsZero() {
 		c.Began = time.Now()
 	}
-	return &work{s: s, call: c, served: s.served(c.Model), digest: metrics.NoDigest, release: make([]func(), 0, 4)}
+	w := &work{s: s, call: c, served: s.served(c.Model), digest: metrics.NoDigest}
+	w.release = w.room[:0]
+	return w
 }
 
 func (s *Service) served(name string) *Served {
