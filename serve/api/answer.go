@@ -52,7 +52,8 @@ type exchange struct {
 	came  time.Time // when its headers had come
 	id    string
 	trace service.Trace
-	open  *service.Call // of a request that nobody has counted yet
+	call  service.Call
+	open  bool // nobody has counted the call yet
 	wrote bool
 }
 
@@ -78,6 +79,8 @@ func (x *exchange) Write(data []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
+var noSniff = []string{"nosniff"} // every answer's; nobody changes it
+
 // guarded gives every request its id and its span, and keeps a panic in the
 // request that caused it.
 func (s *Server) guarded(next http.Handler) http.Handler {
@@ -85,7 +88,7 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 		x := &exchange{ResponseWriter: w, came: time.Now(), id: service.NewID(), trace: service.TraceOf(r.Header.Values(traceHeader))}
 		x.Header().Set(RequestIDHeader, x.id)
 		x.Header().Set(traceHeader, x.trace.String())
-		x.Header().Set("X-Content-Type-Options", "nosniff")
+		x.Header()["X-Content-Type-Options"] = noSniff
 		defer func() {
 			v := recover()
 			if v == nil {
@@ -93,8 +96,8 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 			}
 			s.o.Log.Error("an answer broke", "request", x.id, "trace", x.trace.ID, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			err := service.Bad(service.Internal, "the server broke on this request")
-			if x.open != nil {
-				err = s.service.Reject(*x.open, err)
+			if x.open {
+				err = s.service.Reject(x.call, err)
 			}
 			if x.wrote {
 				panic(http.ErrAbortHandler) // half an answer must not look like a whole one

@@ -61,7 +61,8 @@ func compressed(h http.Header) bool {
 // room for it.
 func (s *Server) admit(r *http.Request, limit int64) (c service.Call, leave func(), err error) {
 	c, err = callOf(r)
-	exchangeOf(r).open = &c
+	x := exchangeOf(r)
+	x.call, x.open = c, true
 	if err == nil {
 		err = s.service.Has(c.Model)
 	}
@@ -81,6 +82,6 @@ func (s *Server) admit(r *http.Request, limit int64) (c service.Call, leave func
 // reject counts and answers a request that did not come as far as the
 // service.
 func (s *Server) reject(w http.ResponseWriter, r *http.Request, c service.Call, err error) {
-	exchangeOf(r).open = nil
+	exchangeOf(r).open = false
 	fail(w, s.service.Reject(c, readProblem(err)))
 }

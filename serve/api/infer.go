@@ -33,7 +33,7 @@ func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
 		s.reject(w, r, c, err)
 		return
 	}
-	exchangeOf(r).open = nil // the service counts it
+	exchangeOf(r).open = false // the service counts it
 	i, err := s.service.Infer(r.Context(), service.InferRequest{Call: c, Inputs: request.Inputs, Outputs: wanted(request), Parse: parse})
 	if err != nil {
 		fail(w, err)

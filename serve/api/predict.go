@@ -81,7 +81,7 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 		s.reject(w, r, c, err)
 		return
 	}
-	exchangeOf(r).open = nil // the service counts it
+	exchangeOf(r).open = false // the service counts it
 	p, err := s.service.Predict(r.Context(), service.PredictRequest{Call: c, Picture: picture, Explain: explain})
 	if err != nil {
 		fail(w, err)
