@@ -98,7 +98,8 @@ func (r *Result) Release() {
 // the graph's order and fit; they must stay as they are until run returns.
 func (s *session) run(ctx context.Context, inputs []oip.Tensor) (*Result, error) {
 	began := time.Now()
-	key := shapesKey(inputs)
+	var room [64]byte
+	key := appendShapes(room[:0], inputs)
 	expected := s.expect(key, inputs)
 	r, err := s.attempt(ctx, inputs, expected)
 	if _, other := errors.AsType[*shapeError](err); other {
@@ -186,10 +187,10 @@ func (s *session) onCPU(run func() error) error {
 // expect gives the shape that each output will have, nil where it is not known:
 // as it was for the same shapes of the inputs, else as it is declared, with the
 // first input's first dimension for a first one that is free.
-func (s *session) expect(key string, inputs []oip.Tensor) [][]int64 {
+func (s *session) expect(key []byte, inputs []oip.Tensor) [][]int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if seen, ok := s.shapes[key]; ok {
+	if seen, ok := s.shapes[string(key)]; ok {
 		return seen
 	}
 	all := make([][]int64, len(s.outputs))
@@ -231,10 +232,10 @@ func (s *session) least(expected [][]int64) [][]int64 {
 // learn keeps the outputs' shapes for the next inputs of the same shapes, and
 // which outputs had another one than they were expected to have: those depend
 // on more than that.
-func (s *session) learn(key string, expected [][]int64, outputs []oip.Tensor) {
+func (s *session) learn(key []byte, expected [][]int64, outputs []oip.Tensor) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	news := s.shapes[key] == nil
+	news := s.shapes[string(key)] == nil
 	for i, t := range outputs {
 		if expected[i] != nil && !slices.Equal(expected[i], t.Shape) {
 			s.moving[i], news = true, true
@@ -252,7 +253,7 @@ func (s *session) learn(key string, expected [][]int64, outputs []oip.Tensor) {
 	if len(s.shapes) >= shapesKept {
 		clear(s.shapes)
 	}
-	s.shapes[key] = shapes
+	s.shapes[string(key)] = shapes
 }
 
 // allocates tells whether an output of the type may be left to ONNX Runtime:
@@ -271,15 +272,16 @@ func (s *session) layable() error {
 	return nil
 }
 
-func shapesKey(inputs []oip.Tensor) string {
-	key := make([]byte, 0, 64)
+func shapesKey(inputs []oip.Tensor) string { return string(appendShapes(nil, inputs)) }
+
+func appendShapes(key []byte, inputs []oip.Tensor) []byte {
 	for _, t := range inputs {
 		for _, n := range t.Shape {
 			key = binary.AppendVarint(key, n)
 		}
 		key = append(key, 0xff) // ends no number
 	}
-	return string(key)
+	return key
 }
 
 // destroy is called once, when no run goes on.
