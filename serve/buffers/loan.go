@@ -4,10 +4,15 @@ package buffers
 type Loan struct {
 	pool     *Pool
 	borrowed [][]byte
+	room     [4][]byte // for the first of them
 }
 
 // NewLoan borrows from a pool.
-func NewLoan(p *Pool) *Loan { return &Loan{pool: p, borrowed: make([][]byte, 0, 4)} }
+func NewLoan(p *Pool) *Loan {
+	l := &Loan{pool: p}
+	l.borrowed = l.room[:0]
+	return l
+}
 
 // Get lends n bytes until End. Where before is given, which is what was lent
 // last, they begin as it does, and take its place: the caller must not touch it
