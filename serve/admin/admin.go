@@ -2,7 +2,7 @@
 // to serve, and its metrics. It never listens where the public side does.
 //
 //	GET            /admin/v1/models           {models: [{name, digest, state, …}]}
-//	GET|PUT|DELETE /admin/v1/models/{name}    {digest, state, reason, serving, progress, replay}
+//	GET|PUT|DELETE /admin/v1/models/{name}    {digest, state, reason, serving, draining, progress, replay}
 //	POST           /v2/repository/index       Triton's model repository extension
 //	POST           /v2/repository/models/{name}/load, …/unload
 //	GET            /metrics

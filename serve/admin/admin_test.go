@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -105,7 +106,7 @@ func TestPutLoadsAndGetSaysSo(t *testing.T) {
 	}
 	code, body := do(t, "GET", url, "", "")
 	var got host.Status
-	if err := json.Unmarshal([]byte(body), &got); err != nil || code != 200 || got != (host.Status{Digest: good, State: host.Ready, Serving: good}) {
+	if err := json.Unmarshal([]byte(body), &got); err != nil || code != 200 || !reflect.DeepEqual(got, host.Status{Digest: good, State: host.Ready, Serving: good}) {
 		t.Errorf("GET: %d %s (%v)", code, body, err)
 	}
 }
@@ -118,7 +119,7 @@ func TestAFailedLoadSaysWhyAndWhatIsServed(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &got); err != nil {
 		t.Fatal(err)
 	}
-	if want := (host.Status{Digest: bad, State: host.Failed, Reason: "its goldens differ", Serving: good}); code != 422 || got != want {
+	if want := (host.Status{Digest: bad, State: host.Failed, Reason: "its goldens differ", Serving: good}); code != 422 || !reflect.DeepEqual(got, want) {
 		t.Errorf("%d %+v", code, got)
 	}
 }
@@ -130,6 +131,22 @@ func TestABundleThatCannotBeFetchedOrLoadedInTimeIsNotRefused(t *testing.T) {
 		if code != 503 || !strings.Contains(body, reason) || !strings.Contains(body, `"state":"failed"`) {
 			t.Errorf("%d %s", code, body)
 		}
+	}
+}
+
+func TestEveryAnswerAboutAModelShowsWhatStillHoldsMemory(t *testing.T) {
+	models := &stub{host.Status{Digest: good, State: host.Ready, Serving: good, Draining: []string{bad, slow}}}
+	server := httptest.NewServer(admin.New(models, admin.Access{Loopback: true}, http.NotFoundHandler()).Handler())
+	defer server.Close()
+	want := `"draining":["` + bad + `","` + slow + `"]`
+	for _, path := range []string{"GET /admin/v1/models", "GET /admin/v1/models/test", "PUT /admin/v1/models/test"} { // which fails
+		method, path, _ := strings.Cut(path, " ")
+		if _, body := do(t, method, server.URL+path, "", `{"digest":"`+bad+`"}`); !strings.Contains(body, want) {
+			t.Errorf("%s %s: %s", method, path, body)
+		}
+	}
+	if _, body := do(t, "GET", server.URL+"/admin/v1/models/other", "", ""); strings.Contains(body, "draining") {
+		t.Errorf("where nothing does: %s", body)
 	}
 }
 

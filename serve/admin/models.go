@@ -59,7 +59,7 @@ func (s *Server) assign(w http.ResponseWriter, r *http.Request) {
 	status, err := s.models.Assign(ctx, name, digest)
 	if err != nil {
 		reply(w, statusOf(err), host.Status{
-			Digest: digest, State: host.Failed, Reason: err.Error(), Serving: status.Serving, Replay: status.Replay,
+			Digest: digest, State: host.Failed, Reason: err.Error(), Serving: status.Serving, Draining: status.Draining, Replay: status.Replay,
 		})
 		return
 	}

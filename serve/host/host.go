@@ -47,12 +47,14 @@ const (
 
 // Status is what became of the newest request to load or unload. Digest is the
 // one that was asked for, Serving the one that answers; in the state ready they
-// are the same.
+// are the same. Draining are those that answer no more and hold their memory
+// until the requests that they took have ended, the oldest first.
 type Status struct {
 	Digest   string         `json:"digest"`
 	State    string         `json:"state"`
 	Reason   string         `json:"reason,omitempty"`
 	Serving  string         `json:"serving,omitempty"`
+	Draining []string       `json:"draining,omitempty"`
 	Progress string         `json:"progress,omitempty"` // of a load: what it is at
 	Replay   *replay.Report `json:"replay,omitempty"`   // of the newest load, where there was something to replay
 }
@@ -99,9 +101,10 @@ type Host struct {
 	turn     chan struct{} // one load or unload at a time
 	retiring sync.WaitGroup
 
-	mu      sync.Mutex
-	status  Status
-	current *model.Model
+	mu       sync.Mutex
+	status   Status
+	current  *model.Model
+	draining []string // digests of models that are not closed yet
 }
 
 func newHost(name, stateDir string, load Load, observer Observer, log *slog.Logger, o Options) *Host {
@@ -126,7 +129,9 @@ func (h *Host) Ring() *replay.Ring { return h.ring }
 func (h *Host) Status() Status {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.status
+	s := h.status
+	s.Draining = append([]string(nil), h.draining...) // nil where there is none
+	return s
 }
 
 // Use gives the model that answers now and keeps it loaded until release is

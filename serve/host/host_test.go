@@ -6,9 +6,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
@@ -95,16 +98,23 @@ func serving(t *testing.T, h *host.Host) string {
 	return m.Digest()
 }
 
+// same tells whether two are alike but for what drains, which is gone at some
+// moment.
+func same(x, y host.Status) bool {
+	x.Draining, y.Draining = nil, nil
+	return reflect.DeepEqual(x, y)
+}
+
 func TestAssignSwapsAndIsIdempotent(t *testing.T) {
 	var s shelf
 	first, second := s.add(t, key("1")), s.add(t, key("2"))
 	h, o := start(t, &s, t.TempDir())
-	if got := h.Status(); got != (host.Status{State: host.Empty}) {
+	if got := h.Status(); !same(got, host.Status{State: host.Empty}) {
 		t.Errorf("at the start: %+v", got)
 	}
 	for _, digest := range []string{first, first, second, second} {
 		got, err := h.Assign(t.Context(), digest)
-		if want := (host.Status{Digest: digest, State: host.Ready, Serving: digest}); err != nil || got != want || h.Status() != want {
+		if want := (host.Status{Digest: digest, State: host.Ready, Serving: digest}); err != nil || !same(got, want) || !same(h.Status(), want) {
 			t.Errorf("got %+v, %v", got, err)
 		}
 		if serving(t, h) != digest {
@@ -137,7 +147,7 @@ func TestAFailedLoadKeepsWhatIsServedAndSaysWhy(t *testing.T) {
 		}
 		got := h.Status()
 		if digest == "latest" {
-			if got != before {
+			if !same(got, before) {
 				t.Errorf("a digest that is none changed the status: %+v", got)
 			}
 		} else if got.State != host.Failed || got.Digest != digest || got.Reason != err.Error() || got.Serving != good {
@@ -233,7 +243,7 @@ func TestAnAssignThatIsCancelledWhileItWaitsChangesNothing(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { _, err := h.Assign(t.Context(), first); done <- err }()
 	<-entered
-	if got := h.Status(); got != (host.Status{Digest: first, State: host.Loading}) {
+	if got := h.Status(); !same(got, host.Status{Digest: first, State: host.Loading}) {
 		t.Errorf("while loading: %+v", got)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -268,5 +278,62 @@ func TestTheOldModelAnswersItsLastRequest(t *testing.T) {
 	h.Close()
 	if _, err := old.Acquire(); !errors.Is(err, model.ErrClosed) {
 		t.Errorf("the old model is still there: %v", err)
+	}
+}
+
+func TestAModelThatIsSwappedOutIsShownUntilItsLastRequestHasEnded(t *testing.T) {
+	var s shelf
+	first, second, third := s.add(t, key("1")), s.add(t, key("2")), s.add(t, key("3"))
+	set, _ := newSet(t, &s, t.TempDir(), host.Options{Drain: time.Millisecond}) // which it outlasts
+	h := set.Host("test")
+	draining := func(want ...string) {
+		t.Helper()
+		if got := h.Status(); !slices.Equal(got.Draining, want) {
+			t.Errorf("draining %q in the state %s, want %q", got.Draining, got.State, want)
+		}
+	}
+	var releases []func()
+	for _, digest := range []string{first, second, first} { // the first twice
+		assign(t, set, "test", digest)
+		_, release, err := h.Use()
+		if err != nil {
+			t.Fatal(err)
+		}
+		releases = append(releases, release)
+	}
+	draining(first, second)
+	if got := assign(t, set, "test", third); !slices.Equal(got.Draining, []string{first, second, first}) {
+		t.Errorf("the load answers %q", got.Draining)
+	}
+	if _, err := set.Assign(t.Context(), "test", strings.Repeat("0", 64)); err == nil {
+		t.Error("a bundle that there is not is loaded")
+	}
+	draining(first, second, first)
+	releases[0]()
+	await(t, "the end of the first", func() bool { return len(h.Status().Draining) == 2 })
+	draining(second, first)
+	releases[1]()
+	releases[2]()
+	await(t, "the end of the others", func() bool { return len(h.Status().Draining) == 0 })
+	_, release, err := h.Use()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := set.Unload(t.Context(), "test"); err == nil || !slices.Equal(got.Draining, []string{third}) {
+		t.Errorf("the unload answers %+v (%v)", got, err)
+	}
+	release()
+	if got, err := set.Unload(t.Context(), "test"); err != nil || len(got.Draining) != 0 {
+		t.Errorf("the unload that came to its end answers %+v (%v)", got, err)
+	}
+}
+
+// await polls until ok, for half a minute.
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for began := time.Now(); !ok(); time.Sleep(time.Millisecond) {
+		if time.Since(began) > 30*time.Second {
+			t.Fatalf("%s never came", what)
+		}
 	}
 }

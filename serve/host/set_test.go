@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -116,7 +117,7 @@ func TestUnloadIsRememberedAndForgetsTheRequests(t *testing.T) {
 	h := set.Host("test")
 	h.Ring().AddPicture([]byte("a picture"))
 	status, err := set.Unload(t.Context(), "test")
-	if err != nil || status != (host.Status{State: host.Unloaded}) {
+	if err != nil || !reflect.DeepEqual(status, host.Status{State: host.Unloaded}) {
 		t.Errorf("%+v %v", status, err)
 	}
 	if _, _, err := h.Use(); !errors.Is(err, host.ErrNoModel) {

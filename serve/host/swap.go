@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/penstock-ml/penstock/serve/metrics"
@@ -30,11 +31,7 @@ func (h *Host) replace(ctx context.Context, digest string) (*replay.Report, erro
 		return report, errors.Join(err, discard(next))
 	}
 	h.observer.Serving(digest)
-	h.mu.Lock()
-	previous := h.current
-	h.current = next
-	h.status = Status{Digest: digest, State: Ready, Serving: digest, Replay: report}
-	h.mu.Unlock()
+	previous := h.exchange(next, Status{Digest: digest, State: Ready, Serving: digest, Replay: report})
 	h.observer.Load(metrics.Loaded)
 	h.log.Info("serving", "model", h.name, "digest", digest, "golden_difference", next.GoldenDifference(),
 		"placement", next.Placement(), "heatmap_method", next.Heatmap().Method)
@@ -70,6 +67,27 @@ func (h *Host) rehearse(ctx context.Context, next *model.Model, before int) (*re
 	return &report, errors.Join(err, residentErr)
 }
 
+// exchange puts a model, or none, in the place of the one that answers, which
+// is then retired.
+func (h *Host) exchange(next *model.Model, s Status) (previous *model.Model) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.current != nil {
+		h.draining = append(h.draining, h.current.Digest())
+	}
+	previous, h.current, h.status = h.current, next, s
+	return previous
+}
+
+// gone takes a model that is closed from those that drain.
+func (h *Host) gone(digest string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := slices.Index(h.draining, digest); i >= 0 {
+		h.draining = slices.Delete(h.draining, i, i+1)
+	}
+}
+
 // retire closes a model in the background, after its last request.
 func (h *Host) retire(m *model.Model) {
 	if m == nil {
@@ -77,7 +95,7 @@ func (h *Host) retire(m *model.Model) {
 	}
 	h.retiring.Go(func() {
 		late := time.AfterFunc(h.options.Drain, func() {
-			h.log.Warn("requests still hold a model that answers no more; its memory comes back when they end",
+			h.log.Warn("requests still hold a model that answers no more: its memory comes back when they end, until then its status names it",
 				"model", h.name, "digest", m.Digest(), "since", h.options.Drain)
 		})
 		defer late.Stop()
@@ -85,6 +103,7 @@ func (h *Host) retire(m *model.Model) {
 			h.log.Error("not unloaded", "model", h.name, "digest", m.Digest(), "reason", err)
 			return
 		}
+		h.gone(m.Digest())
 		h.log.Info("unloaded", "model", h.name, "digest", m.Digest())
 	})
 }
@@ -103,11 +122,7 @@ func (h *Host) Unload(ctx context.Context) (Status, error) {
 	if err := h.state.remember(""); err != nil {
 		return h.Status(), err
 	}
-	h.mu.Lock()
-	last := h.current
-	h.current = nil
-	h.status = Status{State: Unloading}
-	h.mu.Unlock()
+	last := h.exchange(nil, Status{State: Unloading})
 	h.observer.NotServing()
 	h.ring.Clear()
 	if err := h.drain(ctx, last); err != nil {
@@ -144,11 +159,7 @@ func (h *Host) drain(ctx context.Context, last *model.Model) error {
 // Close waits for the requests that go on and unloads everything. The memory
 // over a restart stays.
 func (h *Host) Close() {
-	h.mu.Lock()
-	last := h.current
-	h.current = nil
-	h.mu.Unlock()
-	h.retire(last)
+	h.retire(h.exchange(nil, h.Status()))
 	h.retiring.Wait()
 	h.ring.Clear()
 }
