@@ -42,10 +42,11 @@ func benchCommand() action.Command {
 directly, this server over loopback as a process of its own (tensors in binary
 and as JSON over REST, raw over gRPC; JPEG pictures), and other servers that
 answer the same addresses. In every round each of them is driven for a moment, in
-shuffled order, at every number of callers. Before anything is timed their
-answers are held to those of the bare runs; answers that differ are an error,
-and so is any failed request. Intervals resample rounds. Client and servers
-share the machine: the client's own CPU time is told.
+shuffled order, at every number of callers, after a call that does not count.
+Before anything is timed their answers are held to those of the bare runs;
+answers that differ are an error, and so is any failed request. Intervals
+resample rounds. Client and servers share the machine: the client's own CPU time
+is told.
 
 A peer answers POST /v2/models/NAME/infer, in binary and as JSON, and POST
 /v1/models/NAME/predict with the scores as predictions[].score; a route that it
