@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -10,6 +12,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -90,4 +94,67 @@ func TestGRPCHasTheTokensTheCertificateAndTheDrainOfREST(t *testing.T) {
 	if code := s.process.ProcessState.ExitCode(); code != 1 || !strings.Contains(s.log.String(), "grpc side were still going on") {
 		t.Errorf("exit code %d", code)
 	}
+}
+
+// mebibytes is a codec whose messages are that large, and take no memory.
+type mebibytes int
+
+func (mebibytes) Name() string { return "proto" }
+func (n mebibytes) Marshal(any) (mem.BufferSlice, error) {
+	return slices.Repeat(mem.BufferSlice{mem.SliceBuffer(make([]byte, 1<<20))}, int(n)), nil
+}
+func (mebibytes) Unmarshal(mem.BufferSlice, any) error { return nil }
+
+// As is a request over REST that is turned away.
+func TestCallsThatAreTurnedAwayAreCountedAndTold(t *testing.T) {
+	w := newWorld(t)
+	address := "127.0.0.1:" + freePort(t)
+	s := w.serve(t.TempDir(), "--grpc-listen", address, "--max-requests", "1", "--slo", "1h")
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	must(t, err)
+	defer conn.Close()
+	client := inferencepb.NewGRPCInferenceServiceClient(conn)
+	s.load(w, bundletest.Endless)
+	counted := func(kind string, n int) {
+		t.Helper()
+		_, page := s.do("GET", s.admin+"/metrics", nil)
+		if line := fmt.Sprintf(`penstock_failures_total{digest="none",kind="%s",model="none",slot="canary"} %d`, kind, n); !strings.Contains(string(page), line) {
+			t.Errorf("no line %s", line)
+		}
+	}
+	told := func(text string, times int) {
+		t.Helper()
+		if n := strings.Count(s.log.String(), text); n != times {
+			t.Errorf("told %d times of %s, want %d", n, text, times)
+		}
+	}
+	if _, err := client.ModelInfer(t.Context(), level(0.5), grpc.ForceCodecV2(mebibytes(257))); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a message of 257 MiB: %v", err)
+	}
+	counted("too_large", 1)
+	told("kind=too_large", 1) // a line of its own: it has a request id
+	for range 2 {
+		if _, err := client.ModelReady(t.Context(), &inferencepb.ModelReadyRequest{Name: strings.Repeat("a", 100<<10)}); status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("a question of 100 KiB: %v", err)
+		}
+	}
+	counted("too_large", 3)
+	told(`msg="turned away for a message that is too large" side=grpc requests=1`, 1)
+
+	running, leave := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := client.ModelInfer(running, level(1))
+		ended <- err
+	}()
+	s.awaitRun()
+	for range 3 {
+		if _, err := client.ModelInfer(t.Context(), level(0.5)); status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("one more than may: %v", err)
+		}
+	}
+	leave()
+	<-ended
+	counted("refused", 3)
+	told(`msg="turned away for want of a place" side=grpc requests=1`, 1) // the others later, all at once
 }

@@ -160,9 +160,27 @@ func (p *serving) sides(g guards, secure *tls.Config) []side {
 // denied counts those who are turned away on a side for want of a token, and
 // tells of them now and then.
 func (p *serving) denied(side string) func() {
-	denials := access.NewDenials(p.log.With("side", side))
+	return p.turnedAway(side, service.Denied, metrics.ClientError, access.NoToken)
+}
+
+// refused does so for the calls of gRPC that end before there is a request to
+// log.
+func (p *serving) refused(side string) func(service.Kind) {
+	crowded := p.turnedAway(side, service.Refused, metrics.Refused, "for want of a place")
+	large := p.turnedAway(side, service.TooLarge, metrics.ClientError, "for a message that is too large")
+	return func(k service.Kind) {
+		if k == service.Refused {
+			crowded()
+		} else {
+			large()
+		}
+	}
+}
+
+func (p *serving) turnedAway(side string, kind service.Kind, outcome metrics.Outcome, why string) func() {
+	denials := access.NewDenials(p.log.With("side", side), why)
 	return func() {
-		p.strays.Count(metrics.Request{Digest: metrics.NoDigest, Outcome: metrics.ClientError, Kind: string(service.Denied)})
+		p.strays.Count(metrics.Request{Digest: metrics.NoDigest, Outcome: outcome, Kind: string(kind)})
 		denials.Add()
 	}
 }
@@ -170,7 +188,7 @@ func (p *serving) denied(side string) func() {
 func (p *serving) grpcSide(g guards, secure *tls.Config) side {
 	r := rpc.New(rpc.Options{
 		Infer: p.core, Models: p.core, Buffers: p.runtime.Buffers(), Log: p.log, Version: action.BuildVersion(version),
-		Limits: oip.DefaultLimits, TLS: secure, Calls: p.o.requests, Bytes: api.DefaultLimits.Bytes, Read: p.o.read, Enter: g.tokens.Telling(p.denied("grpc")).Call,
+		Limits: oip.DefaultLimits, TLS: secure, Calls: p.o.requests, Bytes: api.DefaultLimits.Bytes, Read: p.o.read, Enter: g.tokens.Telling(p.denied("grpc")).Call, Refused: p.refused("grpc"),
 	})
 	return side{name: "grpc", address: p.o.grpcListen, connections: p.o.connections, serve: r.Serve, drain: r.Drain, stop: r.Stop}
 }

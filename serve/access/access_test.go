@@ -136,7 +136,7 @@ func TestACallNeedsATokenExceptForHealth(t *testing.T) {
 func TestWhoIsTurnedAwayIsCountedAndToldNowAndThen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told bytes.Buffer
-		denials, counted := NewDenials(slog.New(slog.NewTextHandler(&told, nil))), 0
+		denials, counted := NewDenials(slog.New(slog.NewTextHandler(&told, nil)), NoToken), 0
 		valid := tokens(t, oldToken).Telling(func() {
 			counted++
 			denials.Add()

@@ -10,18 +10,22 @@ import (
 // whoever guesses tokens must not fill the disk.
 const tellTerm = 10 * time.Second
 
-// Denials tells the log of those who are turned away. It says how many, and
-// nothing of what they sent.
+// Denials tells the log of those who are turned away for one reason. It says how
+// many, and nothing of what they sent.
 type Denials struct {
 	log *slog.Logger
+	why string
 
 	mu    sync.Mutex
 	told  time.Time
 	count int // since then
 }
 
-// NewDenials makes it.
-func NewDenials(log *slog.Logger) *Denials { return &Denials{log: log} }
+// NoToken is the reason of those who have none that is valid.
+const NoToken = "for want of a valid token"
+
+// NewDenials makes it; why goes on after "turned away".
+func NewDenials(log *slog.Logger, why string) *Denials { return &Denials{log: log, why: why} }
 
 // Add adds one.
 func (d *Denials) Add() {
@@ -29,7 +33,7 @@ func (d *Denials) Add() {
 	defer d.mu.Unlock()
 	d.count++
 	if now := time.Now(); now.Sub(d.told) >= tellTerm {
-		d.log.Warn("turned away for want of a valid token", "requests", d.count)
+		d.log.Warn("turned away "+d.why, "requests", d.count)
 		d.told, d.count = now, 0
 	}
 }

@@ -42,6 +42,9 @@ func TestMoreCallsThanAllowedAreRefusedUntilOneHasEnded(t *testing.T) {
 	if _, err := w.ServerReady(t.Context(), &inferencepb.ServerReadyRequest{}); err != nil {
 		t.Errorf("readiness beside them: %v", err)
 	}
+	if kind := <-w.echo.refused; kind != service.Refused {
+		t.Errorf("the ninth is counted as %s", kind)
+	}
 	leave()
 	for range 8 {
 		<-ended
@@ -56,6 +59,49 @@ func TestMoreCallsThanAllowedAreRefusedUntilOneHasEnded(t *testing.T) {
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("after they have ended: %v", err)
+		}
+	}
+}
+
+// nothing sends the headers of a call and no message.
+func nothing(ctx context.Context, w *world) error {
+	stream, err := w.conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true}, inferencepb.GRPCInferenceService_ModelInfer_FullMethodName)
+	if err != nil {
+		return err
+	}
+	return stream.RecvMsg(&inferencepb.ModelInferResponse{})
+}
+
+func TestACallWhoseMessageIsNotReadIsCountedByWhatIsWrong(t *testing.T) {
+	w := newWorld(t, limits) // 1 MiB, 300 ms to come
+	for name, c := range map[string]struct {
+		call func() error
+		code codes.Code
+		kind service.Kind
+	}{
+		"too large": {func() error {
+			_, err := w.ModelInfer(t.Context(), sized(1<<20))
+			return err
+		}, codes.ResourceExhausted, service.TooLarge},
+		"too large when it is unpacked": {func() error {
+			_, err := w.ModelInfer(t.Context(), sized(1<<20), grpc.UseCompressor("gzip"))
+			return err
+		}, codes.ResourceExhausted, service.TooLarge},
+		"it does not come": {func() error { return nothing(t.Context(), w) }, codes.Canceled, service.BadInput},
+		"its client leaves": {func() error {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(50*time.Millisecond, cancel)
+			return nothing(ctx, w)
+		}, codes.Canceled, service.Gone},
+	} {
+		if err := c.call(); status.Code(err) != c.code {
+			t.Errorf("%s: %v, want %s", name, err, c.code)
+		}
+		if p := service.ProblemOf(<-w.echo.rejected); p.Kind != c.kind {
+			t.Errorf("%s: counted as %s, want %s", name, p.Kind, c.kind)
+		}
+		if n := len(w.echo.rejected); n != 0 {
+			t.Errorf("%s: counted %d times more", name, n)
 		}
 	}
 }

@@ -8,9 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/internal/oip/inferencepb"
@@ -62,8 +60,9 @@ func (s *Server) receive(ctx context.Context, c *call, about service.Call) error
 			err = statusOf(refused)
 		}
 	}
-	if status.Code(err) == codes.ResourceExhausted && len(status.Convert(err).Details()) > 0 {
-		s.o.Infer.Reject(about, crowded("no room")) // counted; the model's name has not come
+	if err != nil {
+		about.Began = time.Time{}                 // how long it took to come is not the server's fault
+		s.o.Infer.Reject(about, unread(ctx, err)) // counted; the model's name has not come
 	}
 	return err
 }

@@ -91,6 +91,9 @@ func (m *message) reserve(n int64) error {
 	return nil
 }
 
+// errVersion is of the program, not of a message.
+var errVersion = status.Error(codes.Internal, "this version of gRPC gives messages in another way: the program must be built with the one in its go.mod")
+
 // pieces are what comes over the wire of one message.
 type pieces struct {
 	from received
@@ -142,7 +145,7 @@ func cut(err error) error {
 func (s *Server) open(ctx context.Context, c *call) (m *message, end func(), err error) {
 	from, ok := grpc.ServerTransportStreamFromContext(ctx).(received)
 	if !ok {
-		return nil, nil, status.Error(codes.Internal, "this version of gRPC gives messages in another way: the program must be built with the one in its go.mod")
+		return nil, nil, errVersion
 	}
 	var header [5]byte // compressed or not, and the length
 	if err := from.ReadMessageHeader(header[:]); err != nil {
@@ -202,6 +205,30 @@ func ofTransport(ctx context.Context, err error) error {
 		return s.Err()
 	}
 	return status.Error(codes.Internal, "the message could not be read to its end")
+}
+
+// unread is whose fault it is that a message was not read to its end: the
+// sender's, as over REST, but for the room.
+func unread(ctx context.Context, err error) *service.Problem {
+	s := status.Convert(err)
+	p := &service.Problem{Kind: service.BadInput, Text: s.Message()}
+	switch code := s.Code(); {
+	case errors.Is(context.Cause(ctx), errSlow):
+		p.Text = errSlow.Error()
+	case code == codes.ResourceExhausted && len(s.Details()) > 0:
+		return crowded("no room")
+	case code == codes.ResourceExhausted:
+		p.Kind = service.TooLarge
+	case code == codes.Unimplemented:
+		p.Kind = service.Unsupported
+	case code == codes.DeadlineExceeded:
+		p.Kind = service.Late
+	case code == codes.Canceled:
+		p.Kind = service.Gone
+	case err == errVersion:
+		p.Kind = service.Internal
+	}
+	return p
 }
 
 // again is when a call may be tried again that there was no room for.

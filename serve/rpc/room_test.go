@@ -103,6 +103,18 @@ func TestQuestionsAreSmall(t *testing.T) {
 	if status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("a question of 100 KiB: %v", err)
 	}
+	watch, err := grpc_health_v1.NewHealthClient(w.conn).Watch(t.Context(), &grpc_health_v1.HealthCheckRequest{Service: strings.Repeat("a", 100<<10)})
+	if err == nil {
+		_, err = watch.Recv()
+	}
+	if status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a watch of 100 KiB: %v", err)
+	}
+	for range 2 {
+		if kind := <-w.echo.refused; kind != service.TooLarge {
+			t.Errorf("counted as %s", kind)
+		}
+	}
 }
 
 func TestMoreWatchesThanThereArePlacesForAreRefused(t *testing.T) {
@@ -123,6 +135,9 @@ func TestMoreWatchesThanThereArePlacesForAreRefused(t *testing.T) {
 	}
 	if err := watch(t.Context()); !refused(err) {
 		t.Errorf("one more: %v", err)
+	}
+	if kind := <-w.echo.refused; kind != service.Refused {
+		t.Errorf("it is counted as %s", kind)
 	}
 	if _, err := client.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{}); err != nil {
 		t.Errorf("a look beside them: %v", err)

@@ -90,6 +90,9 @@ type Options struct {
 	// Enter is asked before a call's message is read; its error is a gRPC status.
 	// nil: everybody may.
 	Enter func(method string, sent metadata.MD) error
+	// Refused is told of the calls that end before their method knows of them:
+	// for want of a place, or for a message that is too large. nil: nobody is.
+	Refused func(service.Kind)
 }
 
 // Server answers on a listener.
@@ -106,6 +109,9 @@ type Server struct {
 
 // New makes a server.
 func New(o Options) *Server {
+	if o.Refused == nil {
+		o.Refused = func(service.Kind) {}
+	}
 	s := &Server{
 		o: o, draining: make(chan struct{}), calls: make(chan struct{}, o.Calls), watches: make(chan struct{}, maxWatches), bytes: semaphore.NewWeighted(o.Bytes),
 	}
@@ -167,7 +173,7 @@ func (s *Server) guarded(d grpc.ServiceDesc) *grpc.ServiceDesc {
 	for i, m := range d.Methods {
 		d.Methods[i].Handler = func(server any, ctx context.Context, read func(any) error, interceptor grpc.UnaryServerInterceptor) (answer any, err error) {
 			defer s.recovered(m.MethodName, &err)
-			return m.Handler(server, ctx, read, interceptor)
+			return m.Handler(server, ctx, s.counted(read), interceptor)
 		}
 	}
 	return &d
@@ -175,7 +181,32 @@ func (s *Server) guarded(d grpc.ServiceDesc) *grpc.ServiceDesc {
 
 func (s *Server) guardStream(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
 	defer s.recovered(info.FullMethod, &err)
+	if info.FullMethod != inferencepb.GRPCInferenceService_ModelInfer_FullMethodName { // which counts for itself
+		stream = countedStream{stream, s}
+	}
 	return next(server, stream)
+}
+
+// counted reads the message of a method that is no ModelInfer, and tells of one
+// that is too large.
+func (s *Server) counted(read func(any) error) func(any) error {
+	return func(message any) error {
+		err := read(message)
+		if status.Code(err) == codes.ResourceExhausted {
+			s.o.Refused(service.TooLarge)
+		}
+		return err
+	}
+}
+
+// countedStream does so for a stream.
+type countedStream struct {
+	grpc.ServerStream
+	server *Server
+}
+
+func (c countedStream) RecvMsg(message any) error {
+	return c.server.counted(c.ServerStream.RecvMsg)(message)
 }
 
 // recovered is deferred.

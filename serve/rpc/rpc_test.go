@@ -34,6 +34,7 @@ type echo struct {
 	infer    func(ctx context.Context, r service.InferRequest) (*service.Inference, error)
 	ready    error
 	rejected chan error
+	refused  chan service.Kind
 }
 
 func (e *echo) Infer(ctx context.Context, r service.InferRequest) (*service.Inference, error) {
@@ -80,9 +81,15 @@ type world struct {
 
 func newWorld(tb testing.TB, l oip.Limits, options ...grpc.DialOption) *world {
 	tb.Helper()
-	w := &world{echo: &echo{rejected: make(chan error, 100)}, pool: buffers.New()}
+	w := &world{echo: &echo{rejected: make(chan error, 100), refused: make(chan service.Kind, 100)}, pool: buffers.New()}
 	w.server = rpc.New(rpc.Options{
 		Infer: w.echo, Models: w.echo, Buffers: w.pool, Version: "v1", Limits: l, Calls: 8, Bytes: 4 << 20, Read: 300 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&w.log, nil)),
+		Refused: func(k service.Kind) {
+			select {
+			case w.echo.refused <- k:
+			default: // some tests ask until they are let in
+			}
+		},
 	})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
