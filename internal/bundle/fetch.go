@@ -54,9 +54,7 @@ func fetchInto(ctx context.Context, from Source, digest, final string, tell func
 	if err := os.MkdirAll(cacheDir, 0o755); err != nil {
 		return nil, cache(err)
 	}
-	if err := sweep(cacheDir, os.RemoveAll); err != nil {
-		return nil, cache(err)
-	}
+	_ = sweep(cacheDir, os.RemoveAll) // what stays does not keep others from coming; Prune tells of it
 	part, err := openPart(ctx, cacheDir, digest, func() { tell("waiting for another program that fetches it", 0, 0) })
 	if err != nil {
 		return nil, cache(err)

@@ -77,7 +77,7 @@ var locks sync.Map
 func (b *Bundle) use(lock *os.File) *Bundle {
 	locks.Store(lock, nil)
 	b.lock = lock
-	b.touch()
+	touch(b.Dir)
 	return b
 }
 
@@ -86,14 +86,14 @@ func (b *Bundle) use(lock *os.File) *Bundle {
 // process lives.
 func (b *Bundle) Release() {
 	if _, used := locks.LoadAndDelete(b.lock); used {
-		b.touch()
+		touch(b.Dir)
 		b.lock.Close()
 	}
 }
 
-// touch notes when the bundle was used, in the time of its directory. In a
-// cache that is read-only it cannot, and nothing is pruned there either.
-func (b *Bundle) touch() {
+// touch notes when a bundle was used, in the time of its directory. In a cache
+// that is read-only it cannot, and nothing is pruned there either.
+func touch(dir string) {
 	now := time.Now()
-	_ = os.Chtimes(b.Dir, now, now)
+	_ = os.Chtimes(dir, now, now)
 }

@@ -124,6 +124,7 @@ func (p pruning) takeAway(b cachedBundle) (bytes int64, away bool, err error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return 0, true, nil
 	case errors.Is(err, errBusy):
+		touch(dir) // its user may be killed, and can say no more when it was
 		return 0, false, nil
 	case err != nil:
 		return 0, false, err
@@ -177,23 +178,21 @@ func sweep(cacheDir string, remove func(dir string) error) error {
 		if latest, err := latestChange(dir); err != nil || time.Since(latest) < partTerm {
 			continue // another program's, which is at work on it
 		}
-		p, err := lockPart(dir)
-		if p == nil || err != nil {
+		p, lockErr := lockPart(dir)
+		if p == nil || lockErr != nil {
 			continue
 		}
-		away, err := moveAway(dir)
+		away, moveErr := moveAway(dir)
 		p.close()
-		if err != nil {
-			return err
+		if moveErr == nil {
+			gone = append(gone, away)
 		}
-		gone = append(gone, away)
+		err = errors.Join(err, moveErr)
 	}
 	for _, dir := range gone {
-		if err := remove(dir); err != nil {
-			return err
-		}
+		err = errors.Join(err, remove(dir))
 	}
-	return nil
+	return err
 }
 
 // latestChange is the newest time of a directory and all in it.

@@ -214,6 +214,20 @@ func TestWhatAnotherProgramUsesStaysUntilItIsDead(t *testing.T) {
 	}
 }
 
+func TestWhatIsInUseWhenOthersAreRemovedCountsAsUsed(t *testing.T) {
+	store, digests := several(t, 2)
+	cache := t.TempDir()
+	kill := another(t, "hold", store.dir, digests[0], cache)
+	used(t, cache, digests[0], 30*24*time.Hour) // and served ever since
+	prune(t, cache, 0)
+	kill()
+	fetch(t, store, digests[1], cache).Release()
+	used(t, cache, digests[1], time.Hour)
+	if got := prune(t, cache, 1); !slices.Equal(got, digests[1:]) {
+		t.Errorf("removed %v, want %v: the other was in use when its server died", got, digests[1:])
+	}
+}
+
 func TestARemovalThatIsKilledLeavesNoHalfBundle(t *testing.T) {
 	store, digests := several(t, 1)
 	for name, next := range map[string]func(cache string){

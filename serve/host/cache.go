@@ -3,10 +3,15 @@ package host
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/serve/model"
 )
+
+// tidyTerm is how long a load that is done waits for another server that tidies
+// the same cache.
+const tidyTerm = 10 * time.Second
 
 // KeepBundles is an Options.Tidy: it removes bundles from the cache, those that
 // no server of this host uses and that were not used for longest, until so many
@@ -17,6 +22,8 @@ func KeepBundles(cacheDir string, keep int, log *slog.Logger) func(context.Conte
 		if keep == 0 || ctx.Err() != nil {
 			return
 		}
+		ctx, cancel := context.WithTimeout(ctx, tidyTerm)
+		defer cancel()
 		removed, err := bundle.Prune(ctx, cacheDir, keep)
 		for _, r := range removed {
 			log.Info("removed from the cache", "digest", r.Digest, "bytes", r.Bytes)
