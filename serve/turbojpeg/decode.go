@@ -15,6 +15,7 @@ import "C"
 import (
 	"errors"
 	"image"
+	"runtime"
 	"unsafe"
 )
 
@@ -34,6 +35,8 @@ func decodeGrey(data []byte) (*image.Gray, error) {
 	if len(data) == 0 {
 		return nil, errors.New("libjpeg-turbo: no bytes")
 	}
+	runtime.LockOSThread() // libjpeg-turbo keeps what went wrong by thread
+	defer runtime.UnlockOSThread()
 	f, whole := wholeFrame(data)
 	if !whole {
 		return decodeApart(data)
@@ -54,6 +57,8 @@ func decodeGrey(data []byte) (*image.Gray, error) {
 // decodeApart decodes with a handle that has seen no other picture and will see
 // none, and has libjpeg-turbo say what the picture's size is.
 func decodeApart(data []byte) (*image.Gray, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	handle, err := open()
 	if err != nil {
 		return nil, err

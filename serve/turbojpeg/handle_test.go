@@ -192,3 +192,35 @@ func TestWhatIsUnusualIsDecodedApart(t *testing.T) {
 		asApart(t, name, data)
 	}
 }
+
+// TestAnErrorIsThatOfItsPicture: libjpeg-turbo keeps what went wrong by thread,
+// and goroutines change theirs between two calls of C.
+func TestAnErrorIsThatOfItsPicture(t *testing.T) {
+	whole := encoded(t)["noise-17x31-q75-baseline.jpg"]
+	broken := [][]byte{whole[:len(whole)/2], without(t, whole, markerDQT), []byte("no JPEG"), {0xff, 0xd8}}
+	texts := map[string]bool{}
+	var want []string
+	for _, data := range broken {
+		_, err := decodeGrey(data)
+		if err == nil {
+			t.Fatal("a broken picture was decoded")
+		}
+		want, texts[err.Error()] = append(want, err.Error()), true
+	}
+	if len(texts) < 2 {
+		t.Fatalf("all of them fail for the same reason: %q", want)
+	}
+	var group sync.WaitGroup
+	for i := range 32 {
+		group.Go(func() {
+			for round := range 500 {
+				n := (i + round) % len(broken)
+				if _, err := decodeGrey(broken[n]); err == nil || err.Error() != want[n] {
+					t.Errorf("picture %d: %v, want %s", n, err, want[n])
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+}
