@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -29,8 +30,7 @@ import (
 // Caller makes one call after the other. It is used by one goroutine at a
 // time.
 type Caller interface {
-	// Prepare readies the caller for a round, outside of what is timed. A call
-	// that does not count follows.
+	// Prepare readies the caller for a round, outside of what is timed.
 	Prepare(ctx context.Context) error
 	// Call is what is timed.
 	Call(ctx context.Context) error
@@ -56,6 +56,7 @@ type Round struct {
 	Latencies []float64     // ms, in no order
 	PerSecond float64       // calls completed, summed over the callers
 	CPU       time.Duration // that this process used meanwhile
+	Made      int           // calls meanwhile, also those that do not count
 }
 
 // Series is all rounds of one arm.
@@ -107,72 +108,72 @@ func Run(ctx context.Context, plan Plan, arms []Arm, progress func()) (_ []Serie
 	return series, nil
 }
 
-// drive is one arm in one round. A call that is under way when the time is
-// over is waited for and counts, together with the time that it took: the rate
-// of a caller is its calls over its own time.
+// drive is one arm in one round. What is timed is how the arm answers so many
+// callers: before all of them have asked, and when some have left, it answers the
+// others faster. So the first call of each does not count, nor do those that it
+// makes until the last of them is through. The first call also brings back what
+// the rounds of others have pushed out of the caches, and a new connection. The
+// rate of a caller is its calls over its own time.
 func drive(ctx context.Context, crew []Caller, length time.Duration) (Round, error) {
-	if err := ready(ctx, crew); err != nil {
-		return Round{}, err
+	for _, c := range crew {
+		if err := c.Prepare(ctx); err != nil {
+			return Round{}, err
+		}
 	}
 	before := cpu()
-	began := time.Now()
-	latencies, rates, errs := make([][]float64, len(crew)), make([]float64, len(crew)), make([]error, len(crew))
+	parts, errs := make([]Round, len(crew)), make([]error, len(crew))
 	var group sync.WaitGroup
+	var through atomic.Int64
+	left := func() bool { return through.Load() < int64(len(crew)) }
 	for i, c := range crew {
 		group.Go(func() {
-			latencies[i], rates[i], errs[i] = loop(ctx, c, began.Add(length))
-		})
-	}
-	group.Wait()
-	round := Round{CPU: cpu() - before}
-	for i := range crew {
-		if errs[i] != nil {
-			return Round{}, errs[i] // the others' are the same, or follow from it
-		}
-		round.Latencies = append(round.Latencies, latencies[i]...)
-		round.PerSecond += rates[i]
-	}
-	return round, nil
-}
-
-// ready has every caller make a call that does not count: what the others did
-// since the last round has pushed this arm out of the caches, and a connection
-// may be new. Who serves one client after the other sees neither.
-func ready(ctx context.Context, crew []Caller) error {
-	errs := make([]error, len(crew))
-	var group sync.WaitGroup
-	for i, c := range crew {
-		group.Go(func() {
-			if errs[i] = c.Prepare(ctx); errs[i] == nil {
-				errs[i] = c.Call(ctx)
+			parts[i], errs[i] = loop(ctx, c, length)
+			through.Add(1)
+			for errs[i] == nil && left() {
+				parts[i].Made++
+				errs[i] = ask(ctx, c)
 			}
 		})
 	}
 	group.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err // the others' are the same, or follow from it
+	round := Round{CPU: cpu() - before}
+	for i, part := range parts {
+		if errs[i] != nil {
+			return Round{}, errs[i] // the others' are the same, or follow from it
 		}
+		round.Latencies = append(round.Latencies, part.Latencies...)
+		round.PerSecond += part.PerSecond
+		round.Made += part.Made
 	}
-	return nil
+	return round, nil
 }
 
-func loop(ctx context.Context, c Caller, until time.Time) (latencies []float64, rate float64, err error) {
+// loop makes a call that does not count and then, for a time, those that do. One
+// that is under way when the time is over is waited for and counts.
+func loop(ctx context.Context, c Caller, length time.Duration) (r Round, err error) {
+	if err := ask(ctx, c); err != nil {
+		return r, err
+	}
 	began := time.Now()
 	last := began
-	// At least one call: a caller that the machine woke up late has a rate too.
-	for len(latencies) == 0 || last.Before(until) {
-		if ctx.Err() != nil {
-			return nil, 0, context.Cause(ctx)
-		}
-		if err := c.Call(ctx); err != nil {
-			return nil, 0, err
+	for last.Sub(began) < length {
+		if err := ask(ctx, c); err != nil {
+			return r, err
 		}
 		now := time.Now()
-		latencies = append(latencies, Milliseconds(now.Sub(last)))
+		r.Latencies = append(r.Latencies, Milliseconds(now.Sub(last)))
 		last = now
 	}
-	return latencies, float64(len(latencies)) / last.Sub(began).Seconds(), nil
+	r.PerSecond = float64(len(r.Latencies)) / last.Sub(began).Seconds()
+	r.Made = 1 + len(r.Latencies)
+	return r, nil
+}
+
+func ask(ctx context.Context, c Caller) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return c.Call(ctx)
 }
 
 // Milliseconds of a duration.

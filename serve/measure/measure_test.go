@@ -32,19 +32,44 @@ func sleeping(name string, each time.Duration, fails error) (Arm, *atomic.Int64)
 	return Arm{Name: name, Caller: func(context.Context) (Caller, error) { return sleeper{each, fails, calls}, nil }}, calls
 }
 
-func TestTheFirstCallOfARoundDoesNotCount(t *testing.T) {
-	arm, calls := sleeping("any", time.Millisecond, nil)
-	crew := make([]Caller, 3)
+// TestCallersThatWaitForEachOtherAreNotCountedTwice: one serves all of them, in
+// turns, so that together they get no more than its rate. Whoever came first,
+// before the others waited, and whoever was alone in the end was served faster.
+func TestCallersThatWaitForEachOtherAreNotCountedTwice(t *testing.T) {
+	const each = 2 * time.Millisecond
+	turn := make(chan struct{}, 1)
+	var served atomic.Int64
+	crew := make([]Caller, 8)
 	for i := range crew {
-		var err error
-		if crew[i], err = arm.Caller(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		crew[i] = inTurns{turn, each, &served}
 	}
-	round, err := drive(t.Context(), crew, 5*time.Millisecond)
-	if got := int64(len(round.Latencies)); err != nil || got < 3 || calls.Load() != got+3 {
-		t.Errorf("%d latencies of %d calls, %v", got, calls.Load(), err)
+	round, err := drive(t.Context(), crew, 10*each)
+	if err != nil {
+		t.Fatal(err)
 	}
+	if most := 1.05 / each.Seconds(); round.PerSecond > most || round.PerSecond <= 0 {
+		t.Errorf("%v calls a second, one by one they are %v at most", round.PerSecond, most)
+	}
+	if counted := len(round.Latencies); counted < len(crew) || round.Made < counted+len(crew) || int64(round.Made) != served.Load() {
+		t.Errorf("%d latencies, %d calls made of %d", counted, round.Made, served.Load())
+	}
+}
+
+// inTurns are callers of one that serves them in the order in which they came.
+type inTurns struct {
+	turn   chan struct{}
+	each   time.Duration
+	served *atomic.Int64
+}
+
+func (inTurns) Prepare(context.Context) error { return nil }
+func (inTurns) Close() error                  { return nil }
+func (c inTurns) Call(context.Context) error {
+	c.turn <- struct{}{}
+	time.Sleep(c.each)
+	<-c.turn
+	c.served.Add(1)
+	return nil
 }
 
 func TestRunComparesArmsOfTheSameRounds(t *testing.T) {

@@ -46,10 +46,13 @@ func Summarise(s Series) (Summary, error) {
 		Name: s.Name, Calls: len(all), Rounds: len(s.Rounds), P99Interval: interval,
 		P50: stat.Quantile(sorted, 0.5), P95: stat.Quantile(sorted, 0.95), P99: stat.Quantile(sorted, 0.99),
 	}
+	made := 0
 	for _, r := range s.Rounds {
 		out.PerSecond += r.PerSecond / float64(len(s.Rounds))
-		out.CPU += Milliseconds(r.CPU) / float64(len(all))
+		out.CPU += Milliseconds(r.CPU)
+		made += r.Made
 	}
+	out.CPU /= float64(made)
 	return out, nil
 }
 
