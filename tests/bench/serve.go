@@ -48,7 +48,7 @@ func serve(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags.StringVar(&b.out, "out", "", "JSON file to write")
 	flags.StringVar(&b.docs, "docs", "", "Markdown file whose table between the markers is renewed; none: it is left alone")
 	flags.DurationVar(&b.duration, "duration", 6*time.Second, "that each way to ask is driven at each number of callers")
-	flags.DurationVar(&b.sweep, "sweep", 1500*time.Millisecond, "that each setting of a peer is driven to find its best one")
+	flags.DurationVar(&b.sweep, "sweep", 4*time.Second, "that each setting of a peer is driven to find its best one")
 	flags.Float64Var(&b.price, "hourly-price", 0.50, "of this machine")
 	flags.StringVar(&b.models, "models", "xray,xray-1024,resnet18", "which of them")
 	flags.IntVar(&b.swaps, "swaps", 200, "model swaps under load; 0 leaves them out")
