@@ -58,12 +58,13 @@ func Run(ctx context.Context, candidate, incumbent Runner, inputs []Input, term 
 	var now, before []float64
 	var sum tally
 	var first error
+	var slowest time.Duration // of what the candidate answered
 	for i, in := range inputs {
 		p := both(ctx, limited, candidate, incumbent, in, i%2 == 0)
 		if ctx.Err() != nil {
 			return r, fmt.Errorf("replay: %w", context.Cause(ctx))
 		}
-		if limited.Err() != nil && !p.hung() {
+		if limited.Err() != nil && !p.hung(slowest) {
 			r.Short = true
 			break
 		}
@@ -78,6 +79,7 @@ func Run(ctx context.Context, candidate, incumbent Runner, inputs []Input, term 
 			}
 			continue
 		}
+		slowest = max(slowest, p.new.took)
 		before, now = append(before, milliseconds(p.old.took)), append(now, milliseconds(p.new.took))
 		if !sum.add(p.new.outputs, p.old.outputs) {
 			r.Unlike++
@@ -127,9 +129,10 @@ func run(ctx context.Context, r Runner, in Input) outcome {
 	return outcome{outputs, err, time.Since(began)}
 }
 
-// hung tells a candidate that would not end from one that was cut off.
-func (p *pair) hung() bool {
-	return p.old.err == nil && p.new.err != nil && p.new.took > max(leastTime, hang*p.old.took)
+// hung tells a candidate that would not end from one that was cut off. One that
+// has answered may be slow: it took no longer than it does.
+func (p *pair) hung(slowest time.Duration) bool {
+	return p.old.err == nil && p.new.err != nil && p.new.took > max(leastTime, hang*p.old.took, 2*slowest)
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -98,6 +98,27 @@ func TestReplayEndsWithItsTerm(t *testing.T) {
 	}
 }
 
+// TestASlowCandidateThatTheTermCutsOffIsNotRefused: it answered the first input
+// as slowly as it would have answered the second.
+func TestASlowCandidateThatTheTermCutsOffIsNotRefused(t *testing.T) {
+	got, err := replay.Run(t.Context(), slow(1300*time.Millisecond), runner{}, pictures(1, 2, 3), 2500*time.Millisecond)
+	if err != nil || !got.Short || got.Errors != 0 || got.Replayed != 1 {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
+// slow answers as a runner does, after a while.
+type slow time.Duration
+
+func (s slow) Run(ctx context.Context, in replay.Input) ([]oip.Tensor, error) {
+	select {
+	case <-time.After(time.Duration(s)):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return runner{}.Run(ctx, in)
+}
+
 // fixed answers with the same tensors whatever comes.
 type fixed []oip.Tensor
 
