@@ -15,7 +15,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +22,7 @@ import (
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
+	"github.com/penstock-ml/penstock/internal/dev/logtest"
 	"github.com/penstock-ml/penstock/internal/dev/process"
 	"github.com/penstock-ml/penstock/internal/dev/servertest"
 	"github.com/penstock-ml/penstock/internal/imaging"
@@ -175,26 +175,8 @@ type server struct {
 	process       *exec.Cmd
 	public, admin string
 	client        http.Client
-	log           logBuffer
+	log           logtest.Buffer
 	exited        chan struct{}
-}
-
-// logBuffer is read while the process writes.
-type logBuffer struct {
-	mu   sync.Mutex
-	data bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.data.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.data.String()
 }
 
 // serve starts penstock-serve run with its state in stateDir.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
+	"github.com/penstock-ml/penstock/internal/dev/logtest"
 	"github.com/penstock-ml/penstock/internal/dev/servertest"
 	"github.com/penstock-ml/penstock/internal/imaging"
 	"github.com/penstock-ml/penstock/internal/line/dataset"
@@ -112,7 +113,7 @@ func (w *trainWorld) script(t *testing.T, script string) string {
 }
 
 // train starts the real program in a project's folder.
-func (w *trainWorld) train(t *testing.T, dir string, args ...string) (*exec.Cmd, *output) {
+func (w *trainWorld) train(t *testing.T, dir string, args ...string) (*exec.Cmd, *logtest.Buffer) {
 	t.Helper()
 	// The run of the case before may go on for all that is known: end its turn.
 	must(t, w.bucket.Remove(t.Context(), "state/turn.json"))
@@ -121,13 +122,13 @@ func (w *trainWorld) train(t *testing.T, dir string, args ...string) (*exec.Cmd,
 	cmd := exec.CommandContext(ctx, "penstock", append([]string{"train", "--result", "result.json"}, args...)...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), append(w.s3.Env(), "GITHUB_ACTIONS=", "GITHUB_SHA=", "PENSTOCK_CACHE="+dir, "MLFLOW_TRACKING_URI="+w.mlflow)...)
-	out := &output{}
+	out := &logtest.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	return cmd, out
 }
 
 // result waits for the program's end and reads what it left.
-func (w *trainWorld) result(t *testing.T, cmd *exec.Cmd, out *output, code int) verdict.Result {
+func (w *trainWorld) result(t *testing.T, cmd *exec.Cmd, out *logtest.Buffer, code int) verdict.Result {
 	t.Helper()
 	err := cmd.Wait()
 	if got := cmd.ProcessState.ExitCode(); got != code {
@@ -193,7 +194,7 @@ func (w *trainWorld) twice(t *testing.T) {
 }
 
 // begun waits until the script has written its process id.
-func begun(t *testing.T, path string, out *output) int {
+func begun(t *testing.T, path string, out *logtest.Buffer) int {
 	t.Helper()
 	eventually(t, "the trainer starts", out, func() bool {
 		data, err := os.ReadFile(path)

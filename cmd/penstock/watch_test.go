@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/penstock-ml/penstock/internal/dev/logtest"
 	"github.com/penstock-ml/penstock/internal/dev/servertest"
 	"github.com/penstock-ml/penstock/internal/outside/objectstore"
 )
@@ -126,20 +127,20 @@ func (l *landing) batch(name string) {
 }
 
 // program is the real penstock, in a process of its own.
-func (l *landing) program(args ...string) (*exec.Cmd, *output) {
+func (l *landing) program(args ...string) (*exec.Cmd, *logtest.Buffer) {
 	l.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	l.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, "penstock", append(args, "--config", l.config)...)
 	cmd.Dir = l.dir
 	cmd.Env = append(os.Environ(), append(l.s3.Env(), "GITHUB_ACTIONS=", "PENSTOCK_CACHE="+l.dir)...)
-	out := &output{}
+	out := &logtest.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	return cmd, out
 }
 
 // watch starts a resident watcher.
-func (l *landing) watch(h *hook) (*exec.Cmd, *output) {
+func (l *landing) watch(h *hook) (*exec.Cmd, *logtest.Buffer) {
 	l.t.Helper()
 	cmd, out := l.program("watch", "--webhook", h.URL, "--interval", "50ms", "--lease", "2s")
 	if err := cmd.Start(); err != nil {
@@ -157,24 +158,6 @@ func (l *landing) run(code int, args ...string) string {
 		l.t.Fatalf("penstock %s: exit code %d, want %d (%v):\n%s", strings.Join(args, " "), got, code, err, out)
 	}
 	return out.String()
-}
-
-// output gathers what a process says, while it runs.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }
 
 func eventually(t *testing.T, what string, out fmt.Stringer, holds func() bool) {

@@ -175,16 +175,8 @@ func sweep(cacheDir string, remove func(dir string) error) error {
 		return err
 	}
 	for _, dir := range parts {
-		if latest, err := latestChange(dir); err != nil || time.Since(latest) < partTerm {
-			continue // another program's, which is at work on it
-		}
-		p, lockErr := lockPart(dir)
-		if p == nil || lockErr != nil {
-			continue
-		}
-		away, moveErr := moveAway(dir)
-		p.close()
-		if moveErr == nil {
+		away, moveErr := abandon(dir)
+		if away != "" {
 			gone = append(gone, away)
 		}
 		err = errors.Join(err, moveErr)
@@ -193,6 +185,26 @@ func sweep(cacheDir string, remove func(dir string) error) error {
 		err = errors.Join(err, remove(dir))
 	}
 	return err
+}
+
+// abandon moves a part away that nobody came back for, and gives its new name.
+func abandon(dir string) (away string, err error) {
+	latest, err := latestChange(dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && time.Since(latest) < partTerm {
+		return "", nil // another program's, which is at work on it
+	}
+	if err != nil {
+		return "", err
+	}
+	p, err := lockPart(dir)
+	if p == nil {
+		return "", err
+	}
+	defer p.close()
+	if away, err = moveAway(dir); err != nil {
+		return "", err
+	}
+	return away, nil
 }
 
 // latestChange is the newest time of a directory and all in it.

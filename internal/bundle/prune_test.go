@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
 )
@@ -407,6 +409,24 @@ func TestPartsThatNobodyHoldsAndLeftoversGoWithABundleInUse(t *testing.T) {
 	prune(t, cache, 1)
 	if got, want := names(t, cache), sorted([]string{".fetch-held", ".fetch-new", digests[0]}); !slices.Equal(got, want) {
 		t.Errorf("left: %v, want %v", got, want)
+	}
+}
+
+func TestAPartThatCannotBeLookedAtIsToldAndTheRestGoes(t *testing.T) {
+	store, digests := several(t, 1)
+	cache := t.TempDir()
+	fetch(t, store, digests[0], cache).Release()
+	loop := filepath.Join(cache, ".fetch-loop")
+	if err := os.Symlink(loop, loop); err != nil {
+		t.Fatal(err)
+	}
+	old := []unix.Timespec{{Sec: 1}, {Sec: 1}}
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, loop, old, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		t.Fatal(err)
+	}
+	removed, err := bundle.Prune(t.Context(), cache, 0)
+	if !errors.Is(err, syscall.ELOOP) || !strings.Contains(err.Error(), loop) || len(removed) != 1 {
+		t.Errorf("removed %v (%v)", removed, err)
 	}
 }
 

@@ -97,6 +97,7 @@ var table = map[string][]string{
 	"internal/dev/hub":         {"internal/dev/actrun", "internal/dev/hub/*"},
 	"internal/dev/hub/openapi": {},
 	"internal/dev/hub/trigger": {},
+	"internal/dev/logtest":     {},
 	"internal/dev/process":     {},
 	"internal/dev/servertest":  {"internal/dev/process"},
 	"internal/dev/stack":       {"internal/dev/process", "internal/outside/*"},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
+	"github.com/penstock-ml/penstock/internal/dev/logtest"
 	"github.com/penstock-ml/penstock/serve/admission"
 	"github.com/penstock-ml/penstock/serve/api"
 	"github.com/penstock-ml/penstock/serve/buffers"
@@ -55,30 +56,6 @@ func (c *counts) take() string {
 	return all
 }
 
-// text is a log that can be read while it is written.
-type text struct {
-	mu  sync.Mutex
-	all strings.Builder
-}
-
-func (t *text) Write(data []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.all.Write(data)
-}
-
-func (t *text) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.all.String()
-}
-
-func (t *text) Reset() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.all.Reset()
-}
-
 // fixed is a host whose model never changes; nil: none is loaded.
 type fixed struct {
 	name string
@@ -106,7 +83,7 @@ type options struct {
 type world struct {
 	t      *testing.T
 	counts *counts
-	logged text
+	logged logtest.Buffer
 	core   *service.Service
 	url    string
 	digest string // of the first model

@@ -1,55 +1,32 @@
 package host_test
 
 import (
-	"bytes"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
+	"github.com/penstock-ml/penstock/internal/dev/logtest"
 	"github.com/penstock-ml/penstock/serve/host"
 	"github.com/penstock-ml/penstock/serve/model/modeltest"
 	"github.com/penstock-ml/penstock/serve/replay"
 )
 
-// told is a log that is read while it is written.
-type told struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *told) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *told) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// await waits until the log says so, for so many times.
-func (l *told) await(t *testing.T, text string, times int) {
+// awaitLine waits until the log says so, for so many times.
+func awaitLine(t *testing.T, log *logtest.Buffer, text string, times int) {
 	t.Helper()
-	for began := time.Now(); strings.Count(l.String(), text) < times; time.Sleep(time.Millisecond) {
-		if time.Since(began) > 30*time.Second {
-			t.Fatalf("%d times %q never came:\n%s", times, text, l)
-		}
-	}
+	await(t, fmt.Sprintf("%d times %q", times, text), func() bool { return strings.Count(log.String(), text) >= times })
 }
 
 // tidied is a set on a bucket, of whose cache keep bundles stay.
-func tidied(t *testing.T, keep int) (set *host.Set, shelf bundletest.Shelf, cache string, log *told) {
+func tidied(t *testing.T, keep int) (set *host.Set, shelf bundletest.Shelf, cache string, log *logtest.Buffer) {
 	t.Helper()
-	shelf, cache, log = bundletest.Shelf{Dir: t.TempDir()}, t.TempDir(), &told{}
+	shelf, cache, log = bundletest.Shelf{Dir: t.TempDir()}, t.TempDir(), &logtest.Buffer{}
 	logger := slog.New(slog.NewTextHandler(log, nil))
 	set, err := host.NewSet([]string{"test", "other"}, t.TempDir(), host.FromBucket(shelf, cache, modeltest.Runtime(t)),
 		func(string) host.Observer { return &observer{} }, logger,
@@ -80,7 +57,7 @@ func TestBundlesThatWereNotUsedForLongestLeaveTheCacheAfterALoad(t *testing.T) {
 	for i := range 4 {
 		digests = append(digests, shelf.Put(t, bundletest.New(t, bundletest.Mean, key(string(rune('a'+i))))))
 		assign(t, set, "test", digests[i])
-		log.await(t, "msg=unloaded", i)
+		awaitLine(t, log, "msg=unloaded", i)
 	}
 	if got, want := in(t, cache), slices.Sorted(slices.Values(digests[2:])); !slices.Equal(got, want) {
 		t.Errorf("in the cache: %v, want the last two, %v", got, want)
@@ -109,12 +86,12 @@ func TestWhatIsServedAndWhatDrainsStaysInTheCache(t *testing.T) {
 		t.Errorf("in the cache: %v, want all three", got)
 	}
 	release()
-	log.await(t, "msg=unloaded", 1)
+	awaitLine(t, log, "msg=unloaded", 1)
 	if _, err := set.Unload(t.Context(), "other"); err != nil {
 		t.Fatal(err)
 	}
 	assign(t, set, "test", drains)
-	log.await(t, "msg=unloaded", 3)
+	awaitLine(t, log, "msg=unloaded", 3)
 	if got := in(t, cache); slices.Contains(got, other) {
 		t.Errorf("in the cache: %v, with %s, which was unloaded", got, other)
 	}
@@ -142,7 +119,7 @@ func TestARefusedBundleDoesNotKeepItsPlaceInTheCache(t *testing.T) {
 }
 
 func TestACacheThatCannotBePrunedDoesNotFailTheLoad(t *testing.T) {
-	shelf, log := bundletest.Shelf{Dir: t.TempDir()}, &told{}
+	shelf, log := bundletest.Shelf{Dir: t.TempDir()}, &logtest.Buffer{}
 	logger := slog.New(slog.NewTextHandler(log, nil))
 	elsewhere := filepath.Join(t.TempDir(), "none")
 	set, err := host.NewSet([]string{"test"}, t.TempDir(), host.FromBucket(shelf, t.TempDir(), modeltest.Runtime(t)),

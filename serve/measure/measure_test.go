@@ -37,21 +37,30 @@ func sleeping(name string, each time.Duration, fails error) (Arm, *atomic.Int64)
 // before the others waited, and whoever was alone in the end was served faster.
 func TestCallersThatWaitForEachOtherAreNotCountedTwice(t *testing.T) {
 	const each = 2 * time.Millisecond
-	turn := make(chan struct{}, 1)
-	var served atomic.Int64
-	crew := make([]Caller, 8)
-	for i := range crew {
-		crew[i] = inTurns{turn, each, &served}
-	}
-	round, err := drive(t.Context(), crew, 10*each)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if most := 1.05 / each.Seconds(); round.PerSecond > most || round.PerSecond <= 0 {
-		t.Errorf("%v calls a second, one by one they are %v at most", round.PerSecond, most)
-	}
-	if counted := len(round.Latencies); counted < len(crew) || round.Made < counted+len(crew) || int64(round.Made) != served.Load() {
-		t.Errorf("%d latencies, %d calls made of %d", counted, round.Made, served.Load())
+	for name, c := range map[string]struct {
+		late time.Duration
+		most float64 // of what one by one gives
+	}{
+		"all come at once":                   {0, 1.05},
+		"one comes when the others are done": {30 * each, 1.05 * 9 / 8}, // who were one less
+	} {
+		turn := make(chan struct{}, 1)
+		var served atomic.Int64
+		crew := make([]Caller, 8)
+		for i := range crew {
+			crew[i] = &inTurns{turn: turn, each: each, served: &served}
+		}
+		crew[3].(*inTurns).late = c.late
+		round, err := drive(t.Context(), crew, 10*each)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if most := c.most / each.Seconds(); round.PerSecond > most || round.PerSecond <= 0 {
+			t.Errorf("%s: %v calls a second, one by one they are %v at most", name, round.PerSecond, most)
+		}
+		if counted := len(round.Latencies); counted < len(crew) || round.Made < counted+len(crew) || int64(round.Made) != served.Load() {
+			t.Errorf("%s: %d latencies, %d calls made of %d", name, counted, round.Made, served.Load())
+		}
 	}
 }
 
@@ -59,12 +68,15 @@ func TestCallersThatWaitForEachOtherAreNotCountedTwice(t *testing.T) {
 type inTurns struct {
 	turn   chan struct{}
 	each   time.Duration
+	late   time.Duration // before the first call
 	served *atomic.Int64
 }
 
-func (inTurns) Prepare(context.Context) error { return nil }
-func (inTurns) Close() error                  { return nil }
-func (c inTurns) Call(context.Context) error {
+func (*inTurns) Prepare(context.Context) error { return nil }
+func (*inTurns) Close() error                  { return nil }
+func (c *inTurns) Call(context.Context) error {
+	time.Sleep(c.late)
+	c.late = 0
 	c.turn <- struct{}{}
 	time.Sleep(c.each)
 	<-c.turn

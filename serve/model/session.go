@@ -27,7 +27,7 @@ type session struct {
 	scale           int64 // of super-resolution: how many times the input's height and width the output has; 0: unknown
 	pool            *buffers.Pool
 	spread          *spread.Spreader // of runs over the CPUs; nil: they are not spread
-	took            atomic.Int64     // nanoseconds, by the last run
+	lately          lately
 	stops           stops
 
 	mu     sync.Mutex
@@ -174,14 +174,34 @@ const long = time.Millisecond
 // are long.
 func (s *session) onCPU(run func() error) error {
 	var place spread.Place
-	if time.Duration(s.took.Load()) >= long {
+	if s.lately.shortest() >= long {
 		place = s.spread.Begin()
 	}
 	defer place.End()
 	began := time.Now()
 	err := run()
-	s.took.Store(int64(time.Since(began)))
+	s.lately.add(time.Since(began))
 	return err
+}
+
+// lately is how long the last runs took. A run that others kept from its CPU
+// looks longer than it is: the shortest one tells.
+type lately struct {
+	runs atomic.Uint32
+	took [8]atomic.Int64 // nanoseconds; 0: not yet
+}
+
+func (l *lately) add(took time.Duration) {
+	l.took[l.runs.Add(1)%uint32(len(l.took))].Store(int64(took))
+}
+
+// shortest is 0 until as many were seen as are looked at.
+func (l *lately) shortest() time.Duration {
+	least := l.took[0].Load()
+	for i := range l.took[1:] {
+		least = min(least, l.took[i+1].Load())
+	}
+	return time.Duration(least)
 }
 
 // expect gives the shape that each output will have, nil where it is not known:
