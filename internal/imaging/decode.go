@@ -98,7 +98,7 @@ func (d Decoder) Decode(data []byte) (image.Image, Format, error) {
 	if int64(len(data)) > d.Limits.Bytes {
 		return nil, "", refuse(TooLarge, nil, "the image file has %d bytes, at most %d are taken", len(data), d.Limits.Bytes)
 	}
-	format, err := Sniff(data)
+	format, err := sniff(data)
 	if err != nil {
 		return nil, "", err
 	}
@@ -137,9 +137,9 @@ var (
 	jpegMagic = []byte("\xff\xd8\xff")
 )
 
-// Sniff names the format from the file's first bytes; a name or a content type
+// sniff names the format from the file's first bytes; a name or a content type
 // is never believed.
-func Sniff(data []byte) (Format, error) {
+func sniff(data []byte) (Format, error) {
 	switch {
 	case bytes.HasPrefix(data, pngMagic):
 		return PNG, nil

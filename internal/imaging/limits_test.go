@@ -137,7 +137,7 @@ func TestDecodingStaysWithinTheMemoryThatTheHeaderTells(t *testing.T) {
 	all["large.png"] = encodePNG(t, image.NewNRGBA64(image.Rect(0, 0, 1000, 1500)))
 	const fixed = 192 << 10 // tables, buffers and rows, whatever the size
 	for name, data := range all {
-		format, err := Sniff(data)
+		format, err := sniff(data)
 		if err != nil {
 			t.Fatal(name, err)
 		}
