@@ -78,6 +78,7 @@ func (s *Server) infer(ctx context.Context, c *call, about service.Call) (any, e
 	if err != nil {
 		return nil, statusOf(err)
 	}
+	defer result.Release()
 	_ = grpc.SetHeader(ctx, metadata.Pairs(digestKey, result.Digest)) // it fails where nobody listens any more
 	began := time.Now()
 	answer, err := respond(c, result)
@@ -86,7 +87,6 @@ func (s *Server) infer(ctx context.Context, c *call, about service.Call) (any, e
 		return nil, statusOf(err)
 	}
 	result.Encoded(time.Since(began))
-	result.Release()
 	return answer, nil
 }
 
