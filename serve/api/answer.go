@@ -79,6 +79,19 @@ func (x *exchange) Write(data []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
+// stayOpen keeps the connection for an answer at the sender's own deadline. The
+// server's bound counts from the request's headers, and is shorter than such a
+// deadline may be.
+func (x *exchange) stayOpen(deadline time.Time) error {
+	if deadline.IsZero() {
+		return nil
+	}
+	if err := http.NewResponseController(x).SetWriteDeadline(deadline.Add(answerTerm)); err != nil {
+		return fmt.Errorf("keep the connection open until the request's deadline: %w", err)
+	}
+	return nil
+}
+
 var noSniff = []string{"nosniff"} // every answer's; nobody changes it
 
 // guarded gives every request its id and its span, and keeps a panic in the

@@ -16,6 +16,9 @@ const TimeoutHeader = "Penstock-Timeout-Ms"
 // MaxTimeout is the longest deadline in milliseconds.
 const MaxTimeout = 600_000
 
+// answerTerm is what an answer has to be taken after the sender's own deadline.
+const answerTerm = time.Minute
+
 // callOf is what a request says of itself. It is of use with an error too: to
 // count it.
 func callOf(r *http.Request) (service.Call, error) {
@@ -65,6 +68,9 @@ func (s *Server) admit(r *http.Request, limit int64) (c service.Call, leave func
 	x.call, x.open = c, true
 	if err == nil {
 		err = s.service.Has(c.Model)
+	}
+	if err == nil {
+		err = x.stayOpen(c.Deadline)
 	}
 	if err == nil && compressed(r.Header) {
 		err = service.Bad(service.Unsupported, "the body is compressed: send it as it is")

@@ -37,6 +37,15 @@ func TestTheWorkEndsWithTheSendersDeadline(t *testing.T) {
 	}
 }
 
+// A deadline may be longer than the bound on writing, which counts from the
+// request's headers.
+func TestADeadlineBeyondTheBoundOnWritingIsAnswered(t *testing.T) {
+	w := serveModels(t, options{write: 300 * time.Millisecond}, bundletest.New(t, bundletest.Endless))
+	if a := w.send(header{api.TimeoutHeader: "900"}, "POST", predictPath, endless(t)); a.status != http.StatusGatewayTimeout {
+		t.Errorf("%d: %s", a.status, a.body)
+	}
+}
+
 func TestAClientThatLeavesEndsItsRun(t *testing.T) {
 	w := serve(t, bundletest.Endless)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)

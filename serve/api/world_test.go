@@ -77,6 +77,7 @@ type options struct {
 	fetcher  api.Fetcher
 	queue    *admission.Queue // of the first model
 	limits   api.Limits
+	write    time.Duration // http.Server's WriteTimeout
 }
 
 // world is a server with models.
@@ -139,9 +140,11 @@ func start(t *testing.T, o options, hosts ...fixed) *world {
 	w.core = service.New(service.Options{
 		Log: log, Version: "v0", SLO: 500 * time.Millisecond, Strays: w.counts, Models: served, Enlarger: o.enlarger,
 	})
-	server := httptest.NewServer(api.New(api.Options{
+	server := httptest.NewUnstartedServer(api.New(api.Options{
 		Service: w.core, Log: log, Buffers: buffers.New(), Fetcher: o.fetcher, Page: true, Limits: o.limits,
 	}).Handler())
+	server.Config.WriteTimeout = o.write
+	server.Start()
 	t.Cleanup(server.Close)
 	w.url = server.URL
 	return w
