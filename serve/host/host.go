@@ -98,23 +98,25 @@ type Host struct {
 	options  Options
 	ring     *replay.Ring
 
-	turn     chan struct{} // one load or unload at a time
-	retiring sync.WaitGroup
+	turn chan struct{} // one load or unload at a time
 
 	mu       sync.Mutex
 	status   Status
 	current  *model.Model
-	draining []string // digests of models that are not closed yet
+	draining []string      // digests of models that are not closed yet
+	retired  chan struct{} // closed when the one that was retired last is gone, and all before it
 }
 
 func newHost(name, stateDir string, load Load, observer Observer, log *slog.Logger, o Options) *Host {
 	if o.Drain == 0 {
 		o.Drain = 30 * time.Second
 	}
+	none := make(chan struct{})
+	close(none)
 	return &Host{
 		name: name, state: memoryOf(stateDir, name),
 		load: load, observer: observer, log: log, options: o, ring: replay.NewRing(o.Replay),
-		turn: make(chan struct{}, 1), status: Status{State: Empty},
+		turn: make(chan struct{}, 1), status: Status{State: Empty}, retired: none,
 	}
 }
 

@@ -93,19 +93,38 @@ func (h *Host) retire(m *model.Model) {
 	if m == nil {
 		return
 	}
-	h.retiring.Go(func() {
-		late := time.AfterFunc(h.options.Drain, func() {
-			h.log.Warn("requests still hold a model that answers no more: its memory comes back when they end, until then its status names it",
-				"model", h.name, "digest", m.Digest(), "since", h.options.Drain)
-		})
-		defer late.Stop()
-		if err := discard(m); err != nil {
-			h.log.Error("not unloaded", "model", h.name, "digest", m.Digest(), "reason", err)
-			return
-		}
-		h.gone(m.Digest())
-		h.log.Info("unloaded", "model", h.name, "digest", m.Digest())
+	gone := make(chan struct{})
+	h.mu.Lock()
+	before := h.retired
+	h.retired = gone
+	h.mu.Unlock()
+	go func() {
+		defer close(gone)
+		h.closeAfterLast(m)
+		<-before
+	}()
+}
+
+// closeAfterLast closes a model after its last request.
+func (h *Host) closeAfterLast(m *model.Model) {
+	late := time.AfterFunc(h.options.Drain, func() {
+		h.log.Warn("requests still hold a model that answers no more: its memory comes back when they end, until then its status names it",
+			"model", h.name, "digest", m.Digest(), "since", h.options.Drain)
 	})
+	defer late.Stop()
+	if err := discard(m); err != nil {
+		h.log.Error("not unloaded", "model", h.name, "digest", m.Digest(), "reason", err)
+		return
+	}
+	h.gone(m.Digest())
+	h.log.Info("unloaded", "model", h.name, "digest", m.Digest())
+}
+
+// allGone is closed when every model that was retired until now is gone.
+func (h *Host) allGone() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.retired
 }
 
 // Unload takes the model out of service, for restarts too, waits until the
@@ -143,13 +162,8 @@ func (h *Host) drain(ctx context.Context, last *model.Model) error {
 	ctx, cancel := context.WithTimeout(ctx, h.options.Drain)
 	defer cancel()
 	h.retire(last)
-	gone := make(chan struct{})
-	go func() {
-		defer close(gone)
-		h.retiring.Wait()
-	}()
 	select {
-	case <-gone:
+	case <-h.allGone():
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("model %s: requests that it took still go on: its memory comes back when they end (%w)", h.name, ctx.Err())
@@ -160,6 +174,6 @@ func (h *Host) drain(ctx context.Context, last *model.Model) error {
 // over a restart stays.
 func (h *Host) Close() {
 	h.retire(h.exchange(nil, h.Status()))
-	h.retiring.Wait()
+	<-h.allGone()
 	h.ring.Clear()
 }
