@@ -21,6 +21,7 @@ import (
 	"github.com/penstock-ml/penstock/serve/admission"
 	"github.com/penstock-ml/penstock/serve/api"
 	"github.com/penstock-ml/penstock/serve/host"
+	"github.com/penstock-ml/penstock/serve/logline"
 	"github.com/penstock-ml/penstock/serve/metrics"
 	"github.com/penstock-ml/penstock/serve/model"
 	"github.com/penstock-ml/penstock/serve/remote"
@@ -37,7 +38,9 @@ func runServer(ctx context.Context, env *action.Env, o runOptions) (r verdict.Re
 	if err != nil {
 		return r, verdict.Usage(err)
 	}
-	log := slog.New(slog.NewTextHandler(env.Stderr, nil))
+	lines := logline.New(env.Stderr)
+	defer func() { err = errors.Join(err, closeLog(lines)) }()
+	log := slog.New(slog.NewTextHandler(lines, nil))
 	secure, err := o.tls.load(log)
 	if err != nil {
 		return r, err
@@ -51,6 +54,7 @@ func runServer(ctx context.Context, env *action.Env, o runOptions) (r verdict.Re
 	if err != nil {
 		return r, errors.Join(err, runtime.Close())
 	}
+	p.counted.LogLines(lines.Lost)
 	defer func() { err = errors.Join(err, p.close()) }()
 	servers, err := listen(log, secure != nil, p.sides(guards, secure)...)
 	if err != nil {
@@ -59,6 +63,13 @@ func runServer(ctx context.Context, env *action.Env, o runOptions) (r verdict.Re
 	defer servers.close()
 	p.tell(guards)
 	return p.until(ctx, servers)
+}
+
+// closeLog writes what waits for the log.
+func closeLog(lines *logline.Writer) error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTerm)
+	defer cancel()
+	return lines.Close(ctx)
 }
 
 // fetchTerm bounds the fetching of a picture, redirects included.

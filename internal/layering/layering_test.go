@@ -79,6 +79,7 @@ var table = map[string][]string{
 	"serve/resample":     {"internal/imaging"},
 	"serve/metrics":      {},
 	"serve/page":         {},
+	"serve/logline":      {},
 	"serve/measure":      {"internal/openloop", "internal/stat"},
 	"serve/variants":     {"internal/bundle", "internal/stat", "serve/measure", "serve/model"},
 	"serve/graph":        {"internal/oip", "serve/graph/onnxpb"},

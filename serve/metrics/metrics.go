@@ -134,6 +134,13 @@ func (m *Metrics) Queue(model string, waiting, running func() int) {
 		gauge("penstock_queue_running", "Requests that have their turn.", running))
 }
 
+// LogLines shows how many lines of the log were lost. It is called once.
+func (m *Metrics) LogLines(lost func() int64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "penstock_log_lines_lost_total", Help: "Lines of the log that nobody took.", ConstLabels: prometheus.Labels{"slot": m.slot},
+	}, func() float64 { return float64(lost()) }))
+}
+
 // Model counts for one model name. It is made once a name.
 func (m *Metrics) Model(name string) *Model {
 	for _, result := range []Result{Loaded, Failed, Unloaded} {

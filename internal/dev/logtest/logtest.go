@@ -33,3 +33,10 @@ func (b *Buffer) Reset() {
 	defer b.mu.Unlock()
 	b.text.Reset()
 }
+
+// Hold keeps whoever writes waiting until release, which may be called again.
+// Nothing can be read meanwhile either.
+func (b *Buffer) Hold() (release func()) {
+	b.mu.Lock()
+	return sync.OnceFunc(b.mu.Unlock)
+}

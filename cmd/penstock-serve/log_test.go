@@ -1,0 +1,35 @@
+package main
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
+)
+
+func TestALogThatNobodyReadsKeepsNoRequestWaiting(t *testing.T) {
+	w := newWorld(t)
+	s := w.serve(t.TempDir())
+	s.load(w, bundletest.Mean)
+	picture := bundletest.Picture(t, 9, 9, 9)
+	release := s.log.Hold()
+	defer release()
+	for i := range 5000 { // the pipe and what waits hold some 3,500 lines
+		if code, body := s.predict(picture); code != 200 {
+			t.Fatalf("request %d: %d %s", i, code, body)
+		}
+	}
+	_, metrics := s.do("GET", s.admin+"/metrics", nil)
+	lost := regexp.MustCompile(`(?m)^penstock_log_lines_lost_total\{slot="canary"\} ([1-9]\d*)$`).FindSubmatch(metrics)
+	if lost == nil {
+		t.Fatal("no line counts as lost")
+	}
+	release()
+	s.await("the log says how many lines were lost", func() bool { return strings.Contains(s.log.String(), "lines of the log were lost") })
+	told := regexp.MustCompile(`msg="lines of the log were lost: nobody took them" lines=(\d+)`).FindStringSubmatch(s.log.String())
+	if n, err := strconv.Atoi(told[1]); err != nil || strconv.Itoa(n) != string(lost[1]) {
+		t.Errorf("told of %s lines, counted %s", told[1], lost[1])
+	}
+}
