@@ -40,6 +40,9 @@ func (s *stub) Assign(ctx context.Context, name, digest string) (host.Status, er
 	if digest == away {
 		return s.status, fmt.Errorf("fetch model: %w: no answer", bundle.ErrUnavailable)
 	}
+	if digest == full {
+		return s.status, fmt.Errorf("%w: no space left", host.ErrMemory)
+	}
 	if digest == slow {
 		return s.status, fmt.Errorf("waiting for a free CPU: %w", context.DeadlineExceeded)
 	}
@@ -66,6 +69,7 @@ var (
 	bad  = strings.Repeat("b", 64)
 	away = strings.Repeat("c", 64)
 	slow = strings.Repeat("d", 64)
+	full = strings.Repeat("e", 64)
 )
 
 func serve(t *testing.T, access admin.Access) string {
@@ -124,9 +128,9 @@ func TestAFailedLoadSaysWhyAndWhatIsServed(t *testing.T) {
 	}
 }
 
-func TestABundleThatCannotBeFetchedOrLoadedInTimeIsNotRefused(t *testing.T) {
+func TestABundleThatCannotBeFetchedOrLoadedInTimeOrRememberedIsNotRefused(t *testing.T) {
 	url := serve(t, admin.Access{Loopback: true}) + "/admin/v1/models/test"
-	for digest, reason := range map[string]string{away: "no answer", slow: "deadline exceeded"} {
+	for digest, reason := range map[string]string{away: "no answer", slow: "deadline exceeded", full: "no space left"} {
 		code, body := do(t, "PUT", url, "", `{"digest":"`+digest+`"}`)
 		if code != 503 || !strings.Contains(body, reason) || !strings.Contains(body, `"state":"failed"`) {
 			t.Errorf("%d %s", code, body)

@@ -89,13 +89,14 @@ func untilDone(r *http.Request) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(r.Context()), term)
 }
 
-// statusOf tells a bundle that is refused from one that could not be fetched or
-// not be loaded in time, of which nothing is known.
+// statusOf tells a bundle that is refused from one that could not be fetched,
+// not be loaded in time, or not be kept in mind by this server: of which nothing
+// is known.
 func statusOf(err error) int {
 	switch {
 	case errors.Is(err, host.ErrUnknown):
 		return http.StatusNotFound
-	case errors.Is(err, bundle.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, bundle.ErrUnavailable), errors.Is(err, host.ErrMemory), errors.Is(err, context.DeadlineExceeded):
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusUnprocessableEntity

@@ -9,8 +9,13 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/verdict"
 )
+
+// ErrMemory means that the server could not note what it serves: its own fault,
+// which says nothing of the bundle.
+var ErrMemory = errors.New("remember the model for a restart")
 
 // memory is the file that holds the assigned digest over a restart.
 type memory string
@@ -28,7 +33,7 @@ func (m memory) remember(digest string) error {
 		return err
 	}
 	if err := verdict.WriteFile(string(m), append(data, '\n')); err != nil {
-		return fmt.Errorf("remember the model for a restart: %w", err)
+		return fmt.Errorf("%w: %w", ErrMemory, err)
 	}
 	return nil
 }
@@ -42,6 +47,9 @@ func (m memory) recall() (digest string, known bool, err error) {
 	var before assignment
 	if err == nil {
 		err = json.Unmarshal(data, &before)
+	}
+	if err == nil && before.Digest != "" && !bundle.ValidDigest(before.Digest) {
+		err = fmt.Errorf("%q is no digest", before.Digest)
 	}
 	if err != nil {
 		return "", false, fmt.Errorf("which model was served before cannot be read from %s: %w", m, err)
