@@ -91,17 +91,22 @@ func (s *Set) Unload(ctx context.Context, name string) (Status, error) {
 	return h.Unload(ctx)
 }
 
-// Resume loads what every name served before the restart, one after the other:
-// the first to be ready should not wait for the CPUs of the last. One that
-// fails does not keep the others.
+// Resume loads what every name served before the restart. One that fails does
+// not keep the others, nor does one whose bundle does not come: they may have
+// theirs in the cache. For CPUs they wait in FromBucket, where one model opens at
+// a time.
 func (s *Set) Resume(ctx context.Context) error {
-	var all error
-	for _, h := range s.hosts {
-		if err := h.Resume(ctx); err != nil {
-			all = errors.Join(all, fmt.Errorf("model %s: %w", h.name, err))
-		}
+	failed := make([]error, len(s.hosts))
+	var wg sync.WaitGroup
+	for i, h := range s.hosts {
+		wg.Go(func() {
+			if err := h.Resume(ctx); err != nil {
+				failed[i] = fmt.Errorf("model %s: %w", h.name, err)
+			}
+		})
 	}
-	return all
+	wg.Wait()
+	return errors.Join(failed...)
 }
 
 // Close closes every host.

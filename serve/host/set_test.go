@@ -90,6 +90,42 @@ func TestOneThatDoesNotResumeDoesNotKeepTheOthers(t *testing.T) {
 	}
 }
 
+// A bucket that gives no answer gives none for a long time.
+func TestOneWhoseBundleDoesNotComeDoesNotKeepTheOthers(t *testing.T) {
+	var s shelf
+	one, two := s.add(t), s.add(t, named("other"))
+	state := t.TempDir()
+	set, _ := newSet(t, &s, state, host.Options{})
+	assign(t, set, "test", one)
+	assign(t, set, "other", two)
+	load := s.load(t)
+	again, err := host.NewSet([]string{"test", "other"}, state, func(ctx context.Context, digest string) (*model.Model, error) {
+		if digest == one {
+			<-ctx.Done()
+			return nil, context.Cause(ctx)
+		}
+		return load(ctx, digest)
+	}, func(string) host.Observer { return &observer{} }, slog.New(slog.DiscardHandler), host.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(again.Close)
+	ctx, cancel := context.WithCancel(t.Context())
+	resumed := make(chan error)
+	go func() { resumed <- again.Resume(ctx) }()
+	for deadline := time.Now().Add(10 * time.Second); again.Host("other").Status().State != host.Ready; {
+		if time.Now().After(deadline) {
+			t.Error("the other is not served")
+			break
+		}
+		time.Sleep(time.Millisecond) // between two looks
+	}
+	cancel()
+	if err := <-resumed; err == nil || !strings.Contains(err.Error(), "model test") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestUnknownAndDoubleNamesAreRefused(t *testing.T) {
 	var s shelf
 	set, _ := newSet(t, &s, t.TempDir(), host.Options{})
