@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
@@ -94,6 +96,48 @@ func TestWhatIsServedAndWhatDrainsStaysInTheCache(t *testing.T) {
 	awaitLine(t, log, "msg=unloaded", 3)
 	if got := in(t, cache); slices.Contains(got, other) {
 		t.Errorf("in the cache: %v, with %s, which was unloaded", got, other)
+	}
+}
+
+// TestARestartFindsWhatWasServedInTheCache: more models than bundles that stay
+// are in use at a time, and at a restart none of them is yet.
+func TestARestartFindsWhatWasServedInTheCache(t *testing.T) {
+	shelf, cache, state, log := bundletest.Shelf{Dir: t.TempDir()}, t.TempDir(), t.TempDir(), slog.New(slog.DiscardHandler)
+	var names []string
+	for i := range 12 {
+		names = append(names, fmt.Sprint("m", i))
+	}
+	start := func() *host.Set {
+		set, err := host.NewSet(names, state, host.FromBucket(shelf, cache, modeltest.Runtime(t)),
+			func(string) host.Observer { return &observer{} }, log, host.Options{Tidy: host.KeepBundles(cache, 1, log)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return set
+	}
+	set := start()
+	for _, name := range names {
+		assign(t, set, name, shelf.Put(t, bundletest.New(t, bundletest.Mean, named(name))))
+	}
+	set.Close()
+	if err := os.RemoveAll(shelf.Dir); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		set = start()
+		if err := set.Resume(t.Context()); err != nil {
+			t.Error(err)
+		}
+		set.Close()
+	}
+	unused := filepath.Join(cache, strings.Repeat("0", 64))
+	if err := errors.Join(os.Mkdir(unused, 0o755), os.Chtimes(unused, time.Unix(1, 0), time.Unix(1, 0))); err != nil {
+		t.Fatal(err)
+	}
+	set = start()
+	defer set.Close()
+	if err := set.Resume(t.Context()); err != nil || len(in(t, cache)) != len(names) {
+		t.Errorf("%v; in the cache: %v", err, in(t, cache))
 	}
 }
 

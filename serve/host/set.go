@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 )
@@ -15,7 +16,11 @@ import (
 var ErrUnknown = errors.New("this server does not serve the model")
 
 // Set is the hosts of one server, by name.
-type Set struct{ hosts []*Host }
+type Set struct {
+	hosts    []*Host
+	tidy     func(context.Context) // Options.Tidy
+	resuming atomic.Bool
+}
 
 // NewSet makes a host for each name; observer gives each its own. The names
 // are fixed for the server's life: metrics, queues and state files are theirs.
@@ -23,7 +28,8 @@ func NewSet(names []string, stateDir string, load Load, observer func(name strin
 	if len(names) == 0 {
 		return nil, errors.New("no model name: give --name")
 	}
-	s := &Set{}
+	s := &Set{tidy: o.Tidy}
+	o.Tidy = s.tidyUp
 	for i, name := range names {
 		if !bundle.ValidName(name) {
 			return nil, fmt.Errorf("model name %q: want letters, digits, dot, dash or underscore, as it stands in URLs", name)
@@ -94,8 +100,9 @@ func (s *Set) Unload(ctx context.Context, name string) (Status, error) {
 // Resume loads what every name served before the restart. One that fails does
 // not keep the others, nor does one whose bundle does not come: they may have
 // theirs in the cache. For CPUs they wait in FromBucket, where one model opens at
-// a time.
+// a time. Nothing is tidied before the last of them has its bundle.
 func (s *Set) Resume(ctx context.Context) error {
+	s.resuming.Store(true)
 	failed := make([]error, len(s.hosts))
 	var wg sync.WaitGroup
 	for i, h := range s.hosts {
@@ -106,7 +113,16 @@ func (s *Set) Resume(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
+	s.resuming.Store(false)
+	s.tidyUp(ctx)
 	return errors.Join(failed...)
+}
+
+// tidyUp is the hosts' Options.Tidy.
+func (s *Set) tidyUp(ctx context.Context) {
+	if s.tidy != nil && !s.resuming.Load() {
+		s.tidy(ctx)
+	}
 }
 
 // Close closes every host.
