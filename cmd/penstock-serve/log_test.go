@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -31,5 +32,26 @@ func TestALogThatNobodyReadsKeepsNoRequestWaiting(t *testing.T) {
 	told := regexp.MustCompile(`msg="lines of the log were lost: nobody took them" lines=(\d+)`).FindStringSubmatch(s.log.String())
 	if n, err := strconv.Atoi(told[1]); err != nil || strconv.Itoa(n) != string(lost[1]) {
 		t.Errorf("told of %s lines, counted %s", told[1], lost[1])
+	}
+}
+
+func TestAServerOutlivesTheReaderOfItsLog(t *testing.T) {
+	w := newWorld(t)
+	reader, writer, err := os.Pipe()
+	must(t, err)
+	w.log = writer
+	s := w.serve(t.TempDir())
+	must(t, writer.Close()) // the server's own is left
+	s.load(w, bundletest.Mean)
+	must(t, reader.Close())
+	for i := range 3 {
+		if code, body, err := s.try("POST", s.public+"/v1/models/test/predict", bundletest.Picture(t, 9, 9, 9)); err != nil || code != 200 {
+			t.Fatalf("request %d: %d %s %v", i, code, body, err)
+		}
+		// the line is written in the background
+		s.await("the line counts as lost", func() bool {
+			_, metrics, err := s.try("GET", s.admin+"/metrics", nil)
+			return err == nil && regexp.MustCompile(`(?m)^penstock_log_lines_lost_total\{slot="canary"\} [1-9]`).Match(metrics)
+		})
 	}
 }

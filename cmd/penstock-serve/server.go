@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/penstock-ml/penstock/internal/action"
@@ -38,6 +40,7 @@ func runServer(ctx context.Context, env *action.Env, o runOptions) (r verdict.Re
 	if err != nil {
 		return r, verdict.Usage(err)
 	}
+	signal.Ignore(syscall.SIGPIPE) // or who reads the log would take the server with it
 	lines := logline.New(env.Stderr)
 	defer func() { err = errors.Join(err, closeLog(lines)) }()
 	log := slog.New(slog.NewTextHandler(lines, nil))

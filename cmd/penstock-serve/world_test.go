@@ -45,6 +45,7 @@ type world struct {
 	env     []string
 	library string
 	batches int
+	log     *os.File // of the servers; nil: each keeps its own
 }
 
 func newWorld(t *testing.T) *world {
@@ -202,6 +203,9 @@ func (w *world) start(stateDir string, more ...string) *server {
 	// not of the test's context: that ends before the clean-up
 	s.process = w.command(context.Background(), args...)
 	s.process.Stdout, s.process.Stderr = &s.log, &s.log
+	if w.log != nil {
+		s.process.Stdout, s.process.Stderr = w.log, w.log
+	}
 	must(w.t, s.process.Start())
 	go func() { _ = s.process.Wait(); close(s.exited) }() // its state is asked for
 	w.t.Cleanup(func() {
