@@ -62,7 +62,7 @@ func compressed(h http.Header) bool {
 
 // admit looks at all that can be said before the body is read, and reserves
 // room for it.
-func (s *Server) admit(r *http.Request, limit int64) (c service.Call, leave func(), err error) {
+func (s *Server) admit(r *http.Request, limit int64) (c service.Call, p *place, err error) {
 	c, err = callOf(r)
 	x := exchangeOf(r)
 	x.call, x.open = c, true
@@ -81,8 +81,8 @@ func (s *Server) admit(r *http.Request, limit int64) (c service.Call, leave func
 	if err != nil {
 		return c, nil, err
 	}
-	leave, err = s.gate.enter(r.ContentLength, limit)
-	return c, leave, err
+	p, err = s.gate.enter(r.ContentLength, limit)
+	return c, p, err
 }
 
 // reject counts and answers a request that did not come as far as the

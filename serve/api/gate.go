@@ -12,8 +12,11 @@ import (
 // hold is imaging's and oip's.
 type Limits struct {
 	Requests int   // that are read, wait or run at a time
-	Bytes    int64 // of their bodies
+	Bytes    int64 // of their bodies, and of large answers until they are taken
 }
+
+// small is how large an answer may be that is not counted.
+const small = 1 << 20
 
 // DefaultLimits leave room for a queue of large pictures.
 var DefaultLimits = Limits{Requests: 512, Bytes: 1 << 30}
@@ -29,9 +32,15 @@ func newGate(l Limits) *gate {
 	return &gate{requests: make(chan struct{}, l.Requests), bytes: semaphore.NewWeighted(l.Bytes), all: l.Bytes}
 }
 
+// place is a request's, from before its body is read until its answer is taken.
+type place struct {
+	gate *gate
+	held int64 // bytes
+}
+
 // enter reserves room for a body of so many bytes, at most limit; -1: nobody
 // said how many. It never waits: a server that is full says so.
-func (g *gate) enter(length, limit int64) (leave func(), err error) {
+func (g *gate) enter(length, limit int64) (*place, error) {
 	select {
 	case g.requests <- struct{}{}:
 	default:
@@ -40,15 +49,36 @@ func (g *gate) enter(length, limit int64) (leave func(), err error) {
 	if length < 0 || length > limit {
 		length = limit
 	}
-	length = min(length, g.all)
-	if !g.bytes.TryAcquire(length) {
+	p := &place{gate: g}
+	if err := p.hold(length); err != nil {
 		<-g.requests
-		return nil, crowded("the requests under way hold as much memory as they may")
+		return nil, err
 	}
-	return func() {
-		g.bytes.Release(length)
-		<-g.requests
-	}, nil
+	return p, nil
+}
+
+// hold reserves room for so many bytes more. One request may hold all of it.
+func (p *place) hold(length int64) error {
+	length = min(length, p.gate.all-p.held)
+	if !p.gate.bytes.TryAcquire(length) {
+		return crowded("the requests under way hold as much memory as they may")
+	}
+	p.held += length
+	return nil
+}
+
+// answer reserves room for an answer of so many bytes where it is large: who
+// takes it slowly, or not at all, holds it for minutes.
+func (p *place) answer(length int) error {
+	if length <= small {
+		return nil
+	}
+	return p.hold(int64(length))
+}
+
+func (p *place) leave() {
+	p.gate.bytes.Release(p.held)
+	<-p.gate.requests
 }
 
 func crowded(why string) error {

@@ -6,11 +6,11 @@ func TestTheGateReservesWhatABodyMayHave(t *testing.T) {
 	g := newGate(Limits{Requests: 3, Bytes: 100})
 	enter := func(length int64) func() {
 		t.Helper()
-		leave, err := g.enter(length, 80)
+		p, err := g.enter(length, 80)
 		if err != nil {
 			t.Fatalf("%d bytes: %v", length, err)
 		}
-		return leave
+		return p.leave
 	}
 	first := enter(-1) // of any length: the limit
 	if _, err := g.enter(30, 80); err == nil {
@@ -27,9 +27,9 @@ func TestTheGateReservesWhatABodyMayHave(t *testing.T) {
 	fourth()
 	enter(500)() // it is cut off at the limit
 	small := newGate(Limits{Requests: 1, Bytes: 10})
-	leave, err := small.enter(-1, 80)
+	p, err := small.enter(-1, 80)
 	if err != nil {
 		t.Fatalf("a limit above all that there is lets nobody in: %v", err)
 	}
-	leave()
+	p.leave()
 }

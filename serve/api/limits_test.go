@@ -3,6 +3,11 @@ package api_test
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"image"
+	"image/png"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -10,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
 	"github.com/penstock-ml/penstock/serve/admission"
 	"github.com/penstock-ml/penstock/serve/api"
@@ -198,4 +204,63 @@ func TestBadRequestsDoNotHarmOthers(t *testing.T) {
 		t.Errorf("only %d good requests: the test shows little", done)
 	}
 	t.Logf("%d good pairs beside the bad", done)
+}
+
+// noise is a bright picture that no encoder makes small, and so are the maps
+// over it.
+func noise(t *testing.T, side int) []byte {
+	t.Helper()
+	img := image.NewGray(image.Rect(0, 0, side, side))
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range img.Pix {
+		img.Pix[i] = 90 + uint8(random.UintN(160))
+	}
+	var file bytes.Buffer
+	if err := png.Encode(&file, img); err != nil {
+		t.Fatal(err)
+	}
+	return file.Bytes()
+}
+
+func TestAnswersThatNobodyTakesHoldBoundedMemory(t *testing.T) {
+	w := serveModels(t, options{limits: api.Limits{Requests: 9, Bytes: 20 << 20}},
+		bundletest.New(t, bundletest.Mean, func(m *bundle.Manifest) { m.Labels[1].Threshold = 0.01 })) // two findings
+	picture := noise(t, 1000)
+	ask := func() answer { return w.do("POST", predictPath+"?explain=true", "image/png", picture) }
+	a := ask()
+	if a.status != 200 || len(a.body) < 5<<20 || len(a.body) > 10<<20 {
+		t.Fatalf("%d, %d bytes", a.status, len(a.body))
+	}
+	c, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil { // or the system takes the answer
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(c, "POST %s?explain=true HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", predictPath, len(picture), picture); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err != nil { // the answer begins, and is not taken
+		t.Fatal(err)
+	}
+	w.counts.take()
+	if a := ask(); a.status != 429 || a.header.Get("Retry-After") == "" || !strings.Contains(string(a.body), "as much memory as they may") {
+		t.Errorf("beside an answer that is not taken: %d, %d bytes", a.status, len(a.body))
+	}
+	if got := w.counts.take(); got != w.digest[:8]+" refused" {
+		t.Errorf("counted %s", got)
+	}
+	if a := w.do("POST", predictPath, "image/png", picture); a.status != 200 {
+		t.Errorf("a small answer: %d %s", a.status, a.body)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ask().status != 200; {
+		if time.Now().After(deadline) {
+			t.Fatal("the room does not come back")
+		}
+	}
 }

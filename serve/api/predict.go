@@ -62,12 +62,12 @@ type Explanation struct {
 }
 
 func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
-	c, leave, err := s.admit(r, s.picture.Bytes+formOverhead)
+	c, place, err := s.admit(r, s.picture.Bytes+formOverhead)
 	if err != nil {
 		s.reject(w, r, c, err)
 		return
 	}
-	defer leave()
+	defer place.leave()
 	explain, err := explainAsked(r.URL.RawQuery)
 	if err != nil {
 		s.reject(w, r, c, err)
@@ -90,6 +90,11 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 	defer p.Release()
 	w.Header().Set(DigestHeader, p.Digest)
 	if p.Enlarged != nil {
+		if err := place.answer(len(p.Enlarged.PNG)); err != nil {
+			p.Fail(err)
+			fail(w, err)
+			return
+		}
 		w.Header().Set(ScaleHeader, fmt.Sprint(p.Enlarged.Scale))
 		w.Header().Set(SizeHeader, fmt.Sprintf("%dx%d", p.Enlarged.Width, p.Enlarged.Height))
 		p.Encoded(0) // it came as a PNG
@@ -99,6 +104,9 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 	}
 	began := time.Now()
 	kind, body, err := s.encode(c.ID, p, wantsParts(r.Header.Values("Accept")), loan)
+	if err == nil {
+		err = place.answer(len(body) + pngs(p))
+	}
 	if err != nil {
 		p.Fail(err)
 		fail(w, err)
@@ -179,6 +187,14 @@ func (s *Server) encode(id string, p *service.Prediction, parts bool, l *buffers
 		err = m.Close()
 	}
 	return mime.FormatMediaType("multipart/mixed", map[string]string{"boundary": m.Boundary()}), out.Bytes(), err
+}
+
+// pngs is how many bytes the heat maps have, which are held beside the body.
+func pngs(p *service.Prediction) (n int) {
+	for _, e := range p.Explanations {
+		n += len(e.PNG)
+	}
+	return n
 }
 
 func partName(i int) string { return fmt.Sprintf("explanation-%d", i) }
