@@ -98,7 +98,8 @@ type Host struct {
 	options  Options
 	ring     *replay.Ring
 
-	turn chan struct{} // one load or unload at a time
+	turn    chan struct{} // one load or unload at a time
+	closing sync.Once
 
 	mu       sync.Mutex
 	status   Status

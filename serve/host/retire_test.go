@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/penstock-ml/penstock/serve/host"
+	"github.com/penstock-ml/penstock/serve/model"
 )
 
 // meeting lets the line of a model that is unloaded and that of one that serves
@@ -60,5 +61,48 @@ func TestAnUnloadThatWasGivenUpEndsWhileTheNextModelsAreSwapped(t *testing.T) {
 		assign(t, set, "test", first)
 		m.on.Store(false)
 		await(t, "all but the first to be gone", func() bool { return len(h.Status().Draining) == 0 })
+	}
+}
+
+// TestCloseWaitsForALoadThatCannotBeEnded: a session that is opened cannot be
+// ended early, and without ONNX Runtime it breaks the process.
+func TestCloseWaitsForALoadThatCannotBeEnded(t *testing.T) {
+	var s shelf
+	digest, load := s.add(t), s.load(t)
+	began, open := make(chan struct{}), make(chan struct{})
+	var loaded *model.Model
+	h := host.New("test", t.TempDir(), func(_ context.Context, digest string) (_ *model.Model, err error) {
+		close(began)
+		<-open
+		loaded, err = load(t.Context(), digest)
+		return loaded, err
+	}, &observer{}, slog.New(slog.DiscardHandler))
+	assigned, closed := make(chan error, 1), make(chan struct{})
+	go func() {
+		_, err := h.Assign(t.Context(), digest)
+		assigned <- err
+	}()
+	<-began
+	go func() {
+		h.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+		t.Error("it is closed while a model is loaded")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(open)
+	if err := <-assigned; err != nil {
+		t.Fatal(err)
+	}
+	<-closed
+	if _, err := loaded.Acquire(); !errors.Is(err, model.ErrClosed) {
+		t.Errorf("the model that was loaded last: %v", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := h.Assign(ended, digest); !errors.Is(err, context.Canceled) || serving(t, h) != "" {
+		t.Errorf("a load afterwards: %v", err)
 	}
 }

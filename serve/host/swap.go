@@ -170,9 +170,11 @@ func (h *Host) drain(ctx context.Context, last *model.Model) error {
 	}
 }
 
-// Close waits for the requests that go on and unloads everything. The memory
-// over a restart stays.
+// Close waits for the load and the requests that go on and unloads everything:
+// after it ONNX Runtime may be unloaded. Nothing can be loaded any more. The
+// memory over a restart stays.
 func (h *Host) Close() {
+	h.closing.Do(func() { h.turn <- struct{}{} }) // it keeps the turn
 	h.retire(h.exchange(nil, h.Status()))
 	<-h.allGone()
 	h.ring.Clear()
