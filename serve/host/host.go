@@ -161,6 +161,11 @@ func (h *Host) Assign(ctx context.Context, digest string) (Status, error) {
 		return h.Status(), err
 	}
 	defer leave()
+	return h.assign(ctx, digest)
+}
+
+// assign wants the turn.
+func (h *Host) assign(ctx context.Context, digest string) (Status, error) {
 	if h.serves(digest) {
 		return h.Status(), nil
 	}

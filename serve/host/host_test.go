@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
@@ -180,6 +181,40 @@ func TestTheAssignmentSurvivesARestart(t *testing.T) {
 	if serving(t, again) != digest || len(o.seen) != 1 {
 		t.Errorf("serves %q, observed %v", serving(t, again), o.seen)
 	}
+}
+
+// TestARestartDoesNotUndoWhatIsAskedForMeanwhile: who knows that the server is up
+// may assign a model before the one of before the restart is loaded.
+func TestARestartDoesNotUndoWhatIsAskedForMeanwhile(t *testing.T) {
+	var s shelf
+	old, asked, state := s.add(t, key("old")), s.add(t, key("asked")), t.TempDir()
+	h, _ := start(t, &s, state)
+	if _, err := h.Assign(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	load := s.load(t)
+	synctest.Test(t, func(t *testing.T) {
+		goOn := make(chan struct{})
+		again := host.New("test", state, func(ctx context.Context, digest string) (*model.Model, error) {
+			if digest == asked {
+				<-goOn
+			}
+			return load(ctx, digest)
+		}, &observer{}, slog.New(slog.DiscardHandler))
+		defer again.Close()
+		both := make(chan error, 2)
+		go func() {
+			_, err := again.Assign(t.Context(), asked)
+			both <- err
+		}()
+		synctest.Wait()
+		go func() { both <- again.Resume(t.Context()) }()
+		synctest.Wait()
+		close(goOn)
+		if err := errors.Join(<-both, <-both); err != nil || serving(t, again) != asked {
+			t.Errorf("%v; serves %s, not what was asked for since", err, serving(t, again))
+		}
+	})
 }
 
 func TestADamagedMemoryIsSaidAndMended(t *testing.T) {

@@ -59,8 +59,14 @@ func (m memory) recall() (digest string, known bool, err error) {
 
 // Resume loads what was served before the restart; without a memory it does
 // nothing, and what was unloaded stays so. A failure is in the status too: the
-// server stays up for the admin listener to tell it better.
+// server stays up for the admin listener to tell it better. What was asked for
+// before Resume has its turn is left alone.
 func (h *Host) Resume(ctx context.Context) error {
+	leave, err := h.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	digest, known, err := h.state.recall()
 	switch {
 	case err != nil:
@@ -72,6 +78,6 @@ func (h *Host) Resume(ctx context.Context) error {
 		h.set(Status{State: Unloaded})
 		return nil
 	}
-	_, err = h.Assign(ctx, digest)
+	_, err = h.assign(ctx, digest)
 	return err
 }

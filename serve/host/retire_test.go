@@ -6,10 +6,12 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/penstock-ml/penstock/serve/host"
 	"github.com/penstock-ml/penstock/serve/model"
+	"github.com/penstock-ml/penstock/serve/model/modeltest"
 )
 
 // meeting lets the line of a model that is unloaded and that of one that serves
@@ -69,40 +71,42 @@ func TestAnUnloadThatWasGivenUpEndsWhileTheNextModelsAreSwapped(t *testing.T) {
 func TestCloseWaitsForALoadThatCannotBeEnded(t *testing.T) {
 	var s shelf
 	digest, load := s.add(t), s.load(t)
-	began, open := make(chan struct{}), make(chan struct{})
-	var loaded *model.Model
-	h := host.New("test", t.TempDir(), func(_ context.Context, digest string) (_ *model.Model, err error) {
-		close(began)
-		<-open
-		loaded, err = load(t.Context(), digest)
-		return loaded, err
-	}, &observer{}, slog.New(slog.DiscardHandler))
-	assigned, closed := make(chan error, 1), make(chan struct{})
-	go func() {
-		_, err := h.Assign(t.Context(), digest)
-		assigned <- err
-	}()
-	<-began
-	go func() {
-		h.Close()
-		close(closed)
-	}()
-	select {
-	case <-closed:
-		t.Error("it is closed while a model is loaded")
-	case <-time.After(50 * time.Millisecond):
-	}
-	close(open)
-	if err := <-assigned; err != nil {
-		t.Fatal(err)
-	}
-	<-closed
-	if _, err := loaded.Acquire(); !errors.Is(err, model.ErrClosed) {
-		t.Errorf("the model that was loaded last: %v", err)
-	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := h.Assign(ended, digest); !errors.Is(err, context.Canceled) || serving(t, h) != "" {
-		t.Errorf("a load afterwards: %v", err)
-	}
+	modeltest.Runtime(t) // outlives the bubble
+	synctest.Test(t, func(t *testing.T) {
+		var loaded *model.Model
+		open, closed, assigned := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+		h := host.New("test", t.TempDir(), func(_ context.Context, digest string) (_ *model.Model, err error) {
+			<-open
+			loaded, err = load(t.Context(), digest)
+			return loaded, err
+		}, &observer{}, slog.New(slog.DiscardHandler))
+		go func() {
+			_, err := h.Assign(t.Context(), digest)
+			assigned <- err
+		}()
+		synctest.Wait()
+		go func() {
+			h.Close()
+			close(closed)
+		}()
+		synctest.Wait()
+		select {
+		case <-closed:
+			t.Error("it is closed while a model is loaded")
+		default:
+		}
+		close(open)
+		if err := <-assigned; err != nil {
+			t.Fatal(err)
+		}
+		<-closed
+		if _, err := loaded.Acquire(); !errors.Is(err, model.ErrClosed) {
+			t.Errorf("the model that was loaded last: %v", err)
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := h.Assign(ended, digest); !errors.Is(err, context.Canceled) || serving(t, h) != "" {
+			t.Errorf("a load afterwards: %v", err)
+		}
+	})
 }
