@@ -3,6 +3,7 @@ package main
 import (
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -29,6 +30,27 @@ func TestThePaceIsSetAgainAfterACollection(t *testing.T) {
 		}
 	}
 	runtime.KeepAlive(held)
+}
+
+// Go puts small objects without pointers together, and none of them is collected
+// before all are.
+func TestThePaceIsSetAgainBesideSmallObjectsThatStay(t *testing.T) {
+	before := debug.SetGCPercent(100)
+	t.Cleanup(func() { debug.SetGCPercent(before) })
+	var kept []*int64
+	var collected atomic.Int32
+	const paces = 100
+	for range paces {
+		p := new(pace)
+		kept = append(kept, new(int64))
+		runtime.SetFinalizer(p, func(*pace) { collected.Add(1) })
+	}
+	for deadline := time.Now().Add(10 * time.Second); collected.Load() < paces; time.Sleep(time.Millisecond) {
+		if runtime.GC(); time.Now().After(deadline) {
+			t.Fatalf("%d of %d were collected", collected.Load(), paces)
+		}
+	}
+	runtime.KeepAlive(kept)
 }
 
 func TestWhatTheOperatorSaysOfTheCollectorHolds(t *testing.T) {
