@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -138,6 +139,19 @@ func TestARestartFindsWhatWasServedInTheCache(t *testing.T) {
 	defer set.Close()
 	if err := set.Resume(t.Context()); err != nil || len(in(t, cache)) != len(names) {
 		t.Errorf("%v; in the cache: %v", err, in(t, cache))
+	}
+}
+
+// The cache is made by the first load.
+func TestAStartWithNothingToServeTouchesNoCache(t *testing.T) {
+	var s shelf
+	tidied := 0
+	set, _ := newSet(t, &s, t.TempDir(), host.Options{Tidy: func(context.Context) { tidied++ }})
+	if err := set.Resume(t.Context()); err != nil || tidied != 0 {
+		t.Errorf("%v, tidied %d times", err, tidied)
+	}
+	if assign(t, set, "test", s.add(t)); tidied != 1 {
+		t.Errorf("tidied %d times after a load", tidied)
 	}
 }
 

@@ -20,6 +20,7 @@ type Set struct {
 	hosts    []*Host
 	tidy     func(context.Context) // Options.Tidy
 	resuming atomic.Bool
+	untidy   atomic.Bool // something was loaded meanwhile
 }
 
 // NewSet makes a host for each name; observer gives each its own. The names
@@ -114,13 +115,19 @@ func (s *Set) Resume(ctx context.Context) error {
 	}
 	wg.Wait()
 	s.resuming.Store(false)
-	s.tidyUp(ctx)
+	if s.untidy.Swap(false) { // else nothing was loaded, and there may be no cache yet
+		s.tidyUp(ctx)
+	}
 	return errors.Join(failed...)
 }
 
 // tidyUp is the hosts' Options.Tidy.
 func (s *Set) tidyUp(ctx context.Context) {
-	if s.tidy != nil && !s.resuming.Load() {
+	switch {
+	case s.tidy == nil:
+	case s.resuming.Load():
+		s.untidy.Store(true)
+	default:
 		s.tidy(ctx)
 	}
 }
