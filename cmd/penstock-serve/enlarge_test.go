@@ -39,9 +39,7 @@ func TestAnXRayModelAndOneThatEnlargesStandSideBySide(t *testing.T) {
 	}
 	load("test", xray)
 	load("enhance", enlarge)
-	if !strings.Contains(s.log.String(), "local, in tiles that overlap by 1 pixels") {
-		t.Error("the log does not say how pictures are run")
-	}
+	s.told("local, in tiles that overlap by 1 pixels", 1)
 
 	picture := pngOf(t, bundletest.ColourPicture(601, 403, false)) // more than a tile of the 16 MiB
 	for range 2 {

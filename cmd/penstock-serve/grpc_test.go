@@ -122,24 +122,18 @@ func TestCallsThatAreTurnedAwayAreCountedAndTold(t *testing.T) {
 			t.Errorf("no line %s", line)
 		}
 	}
-	told := func(text string, times int) {
-		t.Helper()
-		if n := strings.Count(s.log.String(), text); n != times {
-			t.Errorf("told %d times of %s, want %d", n, text, times)
-		}
-	}
 	if _, err := client.ModelInfer(t.Context(), level(0.5), grpc.ForceCodecV2(mebibytes(257))); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("a message of 257 MiB: %v", err)
 	}
 	counted("too_large", 1)
-	told("kind=too_large", 1) // a line of its own: it has a request id
+	s.told("kind=too_large", 1) // a line of its own: it has a request id
 	for range 2 {
 		if _, err := client.ModelReady(t.Context(), &inferencepb.ModelReadyRequest{Name: strings.Repeat("a", 100<<10)}); status.Code(err) != codes.ResourceExhausted {
 			t.Errorf("a question of 100 KiB: %v", err)
 		}
 	}
 	counted("too_large", 3)
-	told(`msg="turned away for a message that is too large" side=grpc requests=1`, 1)
+	s.told(`msg="turned away for a message that is too large" side=grpc requests=1`, 1)
 
 	running, leave := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -156,5 +150,5 @@ func TestCallsThatAreTurnedAwayAreCountedAndTold(t *testing.T) {
 	leave()
 	<-ended
 	counted("refused", 3)
-	told(`msg="turned away for want of a place" side=grpc requests=1`, 1) // the others later, all at once
+	s.told(`msg="turned away for want of a place" side=grpc requests=1`, 1) // the others later, all at once
 }

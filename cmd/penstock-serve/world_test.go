@@ -253,6 +253,16 @@ func (s *server) await(what string, ok func() bool) {
 	}
 }
 
+// told waits until the log says it so many times: lines come a moment after what
+// they tell of.
+func (s *server) told(text string, times int) {
+	s.t.Helper()
+	s.await(fmt.Sprintf("%d times %q in the log", times, text), func() bool { return strings.Count(s.log.String(), text) >= times })
+	if n := strings.Count(s.log.String(), text); n > times {
+		s.t.Errorf("told %d times of %s, want %d", n, text, times)
+	}
+}
+
 func (s *server) try(method, url string, body []byte) (int, []byte, error) {
 	request, err := http.NewRequest(method, url, bytes.NewReader(body))
 	must(s.t, err)
