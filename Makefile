@@ -51,7 +51,7 @@ bench: $(BENCH_TARGETS) bench-serve ## every benchmark; bench-STAGE runs one; ta
 $(BENCH_TARGETS): bench-%: setup
 	@go run ./tests/bench --stage $* --out .penstock/bench/$*.json $(addprefix ./,$(filter %/$*,$(BENCHED)))
 
-bench-serve: setup ## the server beside bare ONNX Runtime and its peers (20 minutes); ARGS='-duration 1s -models xray' shortens it
+bench-serve: setup ## the server beside bare ONNX Runtime and its peers; ARGS='-duration 2.5s' takes 12 minutes on two cores, '-duration 1s -models xray' less
 	@go run ./tests/bench serve --out .penstock/bench/serve.json --docs docs/serving.md $(ARGS)
 
 generate: ## write action.yml files and the commands' documentation

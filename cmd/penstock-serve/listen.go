@@ -13,13 +13,14 @@ import (
 
 	"golang.org/x/net/netutil"
 
+	"github.com/penstock-ml/penstock/serve/api"
 	"github.com/penstock-ml/penstock/serve/service"
 )
 
 // Bounds of a connection that no flag changes.
 const (
 	readHeaderTerm   = 5 * time.Second
-	writeTerm        = 3 * time.Minute // a load on the admin side answers when it is done
+	writeTerm        = api.AnswerTerm // a load on the admin side answers when it is done
 	idleTerm         = 2 * time.Minute
 	maxHeader        = 64 << 10 // bytes
 	adminConnections = 64

@@ -86,7 +86,7 @@ func (x *exchange) stayOpen(deadline time.Time) error {
 	if deadline.IsZero() {
 		return nil
 	}
-	if err := http.NewResponseController(x).SetWriteDeadline(deadline.Add(answerTerm)); err != nil {
+	if err := http.NewResponseController(x).SetWriteDeadline(deadline.Add(AnswerTerm)); err != nil {
 		return fmt.Errorf("keep the connection open until the request's deadline: %w", err)
 	}
 	return nil

@@ -16,9 +16,9 @@ const TimeoutHeader = "Penstock-Timeout-Ms"
 // MaxTimeout is the longest deadline in milliseconds.
 const MaxTimeout = 600_000
 
-// answerTerm is what an answer has to be taken after the sender's own deadline: no
-// less than without one (writeTerm of penstock-serve run).
-const answerTerm = 3 * time.Minute
+// AnswerTerm is how long an answer may take to be made and taken: from the
+// request's headers on, or from the sender's own deadline.
+const AnswerTerm = 3 * time.Minute
 
 // callOf is what a request says of itself. It is of use with an error too: to
 // count it.

@@ -30,7 +30,9 @@ func NewSet(names []string, stateDir string, load Load, observer func(name strin
 		return nil, errors.New("no model name: give --name")
 	}
 	s := &Set{tidy: o.Tidy}
-	o.Tidy = s.tidyUp
+	if o.Tidy != nil {
+		o.Tidy = s.tidyUp
+	}
 	for i, name := range names {
 		if !bundle.ValidName(name) {
 			return nil, fmt.Errorf("model name %q: want letters, digits, dot, dash or underscore, as it stands in URLs", name)
@@ -116,20 +118,18 @@ func (s *Set) Resume(ctx context.Context) error {
 	wg.Wait()
 	s.resuming.Store(false)
 	if s.untidy.Swap(false) { // else nothing was loaded, and there may be no cache yet
-		s.tidyUp(ctx)
+		s.tidy(ctx)
 	}
 	return errors.Join(failed...)
 }
 
 // tidyUp is the hosts' Options.Tidy.
 func (s *Set) tidyUp(ctx context.Context) {
-	switch {
-	case s.tidy == nil:
-	case s.resuming.Load():
+	if s.resuming.Load() {
 		s.untidy.Store(true)
-	default:
-		s.tidy(ctx)
+		return
 	}
+	s.tidy(ctx)
 }
 
 // Close closes every host.

@@ -111,15 +111,10 @@ func TestOneWhoseBundleDoesNotComeDoesNotKeepTheOthers(t *testing.T) {
 	}
 	t.Cleanup(again.Close)
 	ctx, cancel := context.WithCancel(t.Context())
-	resumed := make(chan error)
+	defer cancel()
+	resumed := make(chan error, 1)
 	go func() { resumed <- again.Resume(ctx) }()
-	for deadline := time.Now().Add(10 * time.Second); again.Host("other").Status().State != host.Ready; {
-		if time.Now().After(deadline) {
-			t.Error("the other is not served")
-			break
-		}
-		time.Sleep(time.Millisecond) // between two looks
-	}
+	await(t, "the other model", func() bool { return again.Host("other").Status().State == host.Ready })
 	cancel()
 	if err := <-resumed; err == nil || !strings.Contains(err.Error(), "model test") {
 		t.Errorf("got %v", err)

@@ -47,6 +47,16 @@ func closed(t *testing.T, w *Writer) {
 	}
 }
 
+// await polls until ok, for half a minute.
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for began := time.Now(); !ok(); time.Sleep(time.Millisecond) {
+		if time.Since(began) > 30*time.Second {
+			t.Fatalf("%s never came", what)
+		}
+	}
+}
+
 func TestLinesOfManyComeWholeAndInTheirOrder(t *testing.T) {
 	out := going()
 	w := New(out)
@@ -79,11 +89,7 @@ func TestALineIsThereSoonWithoutAnother(t *testing.T) {
 	w := New(out)
 	defer closed(t, w)
 	fmt.Fprintln(w, "alone")
-	for began := time.Now(); out.String() != "alone\n"; time.Sleep(time.Millisecond) {
-		if time.Since(began) > 30*time.Second {
-			t.Fatal("it never came")
-		}
-	}
+	await(t, "the line", func() bool { return out.String() == "alone\n" })
 }
 
 func TestWhoeverLogsDoesNotWaitForTheReader(t *testing.T) {
@@ -100,11 +106,7 @@ func TestWhoeverLogsDoesNotWaitForTheReader(t *testing.T) {
 		t.Errorf("%d lines were lost: more than the bound waits", lost)
 	}
 	close(out.gate)
-	for began := time.Now(); !strings.Contains(out.String(), "msg=\"lines of the log were lost"); time.Sleep(time.Millisecond) {
-		if time.Since(began) > 30*time.Second {
-			t.Fatal("it is never told")
-		}
-	}
+	await(t, "word of the loss", func() bool { return strings.Contains(out.String(), "msg=\"lines of the log were lost") })
 	closed(t, w)
 	if kept := strings.Count(out.String(), "x\n"); int64(kept)+lost != 3*most/int64(len(line)) || !strings.Contains(out.String(), fmt.Sprintf("lines=%d\n", lost)) {
 		t.Errorf("%d kept, %d lost; told: %.200q", kept, lost, out.String()[len(out.String())-100:])
@@ -141,11 +143,7 @@ func TestWhatCannotBeWrittenIsCountedAndToldLater(t *testing.T) {
 	w := New(out)
 	for i := range 3 {
 		fmt.Fprintf(w, "line %d\n", i)
-		for began := time.Now(); w.Lost() <= int64(i) && out.String() == ""; time.Sleep(time.Millisecond) {
-			if time.Since(began) > 30*time.Second {
-				t.Fatal("it is neither written nor lost")
-			}
-		}
+		await(t, "the line or its loss", func() bool { return w.Lost() > int64(i) || out.String() != "" })
 	}
 	closed(t, w)
 	if got := out.String(); !strings.HasPrefix(got, "line 2\n") || !strings.Contains(got, "lines=2\n") || w.Lost() != 2 {
