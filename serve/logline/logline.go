@@ -16,10 +16,15 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // most is how many bytes wait at most: some thousand lines.
 const most = 1 << 20
+
+// pause is how long lines are gathered after a write: a server at work would
+// wake somebody for each line else, beside the request that made it.
+const pause = 5 * time.Millisecond
 
 // Writer is the output of a log's handler. It is safe for concurrent use.
 type Writer struct {
@@ -93,6 +98,9 @@ func (w *Writer) run() {
 		} else if lost := w.Lost(); lost > told {
 			own.Warn("lines of the log were lost: nobody took them", "lines", lost-told)
 			told = lost
+		}
+		if open {
+			time.Sleep(pause)
 		}
 	}
 }

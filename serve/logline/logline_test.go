@@ -9,7 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/penstock-ml/penstock/internal/dev/logtest"
@@ -149,4 +151,36 @@ func TestWhatCannotBeWrittenIsCountedAndToldLater(t *testing.T) {
 	if got := out.String(); !strings.HasPrefix(got, "line 2\n") || !strings.Contains(got, "lines=2\n") || w.Lost() != 2 {
 		t.Errorf("%d lost: %q", w.Lost(), got)
 	}
+}
+
+// writes counts them.
+type writes struct{ atomic.Int64 }
+
+func (w *writes) Write(p []byte) (int, error) {
+	w.Add(1)
+	return len(p), nil
+}
+
+func TestLinesAreGatheredForAMomentAfterAWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &writes{}
+		w := New(out)
+		log := slog.New(slog.NewTextHandler(w, nil))
+		log.Info("at once")
+		if synctest.Wait(); out.Load() != 1 {
+			t.Fatalf("%d writes of the first line", out.Load())
+		}
+		for range 100 {
+			log.Info("soon")
+			synctest.Wait()
+		}
+		if out.Load() != 1 {
+			t.Fatalf("%d writes before the pause is over", out.Load())
+		}
+		time.Sleep(pause)
+		if synctest.Wait(); out.Load() != 2 {
+			t.Fatalf("%d writes of lines that came in one pause", out.Load())
+		}
+		closed(t, w)
+	})
 }

@@ -167,8 +167,8 @@ func (s *session) call(ctx context.Context, inputs, outputs []ort.Value) error {
 }
 
 // long is from which time on a run is worth a CPU of its own: to move a thread
-// costs some hundredths of a millisecond.
-const long = time.Millisecond
+// takes some microseconds.
+const long = 100 * time.Microsecond
 
 // onCPU makes a run, on a CPU where no other one goes on if runs of this graph
 // are long.
