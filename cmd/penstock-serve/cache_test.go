@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +12,10 @@ import (
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
+	"github.com/penstock-ml/penstock/serve/host"
+	"github.com/penstock-ml/penstock/serve/model"
+	"github.com/penstock-ml/penstock/serve/model/modeltest"
+	"github.com/penstock-ml/penstock/serve/tile"
 )
 
 func TestServersOfOneCacheKeepEachOthersBundlesAndNoOlderOnes(t *testing.T) {
@@ -45,5 +52,20 @@ func TestServersOfOneCacheKeepEachOthersBundlesAndNoOlderOnes(t *testing.T) {
 	load(canary, digests[4])
 	if there(digests[0]) || !there(digests[4]) {
 		t.Error("the bundle of a server that is dead is still there")
+	}
+}
+
+// TestASuperResolutionModelThatIsRemovedFromTheCacheIsNotRefused: its graph is
+// read once more when it is open.
+func TestASuperResolutionModelThatIsRemovedFromTheCacheIsNotRefused(t *testing.T) {
+	shelf, cache := bundletest.Shelf{Dir: t.TempDir()}, t.TempDir()
+	digest := shelf.Put(t, bundletest.NewSuperResolution(t, bundle.ColourGrey))
+	load := host.FromBucket(shelf, cache, modeltest.Runtime(t))
+	removed := learning(func(ctx context.Context, digest string) (*model.Model, error) {
+		m, err := load(ctx, digest)
+		return m, errors.Join(err, os.RemoveAll(filepath.Join(cache, digest)))
+	}, tile.New(tile.Bounds{Memory: tile.DefaultMemory, Runs: 1}), slog.New(slog.DiscardHandler))
+	if _, err := removed(t.Context(), digest); !errors.Is(err, bundle.ErrUnavailable) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -140,7 +140,7 @@ func learning(load host.Load, enlarger *tile.Enlarger, log *slog.Logger) host.Lo
 		traits, err := enlarger.Learn(m)
 		if err != nil {
 			defer m.Bundle().Release()
-			return nil, errors.Join(err, m.Close())
+			return nil, errors.Join(m.Bundle().Blame(err), m.Close())
 		}
 		log.Info("enlarges", "model", m.Name(), "digest", digest, "scale", traits.Scale, "tiles", traits.String())
 		return m, nil

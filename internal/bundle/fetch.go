@@ -135,18 +135,27 @@ func (f *fetch) run(ctx context.Context, final string) (*Bundle, error) {
 		return nil, cache(err)
 	}
 	f.tell("verifying", 0, 0)
-	if _, err := readDigest(f.part.files(), f.digest); err != nil {
-		return nil, err
+	b, err := readDigest(f.part.files(), f.digest)
+	if err != nil {
+		return nil, f.blame(err, files)
 	}
 	lock, err := f.part.install(ctx, final)
 	if err != nil {
 		return nil, err
 	}
-	b, err := read(final, f.digest)
-	if err != nil {
-		return nil, errors.Join(err, lock.Close())
-	}
+	b.Dir = final
 	return b.use(lock), nil
+}
+
+// blame is the error of a bundle that came whole: the cache's where a file of it
+// is gone or changed since.
+func (f *fetch) blame(err error, files []file) error {
+	for _, file := range files {
+		if size, lost := f.part.verified(file); lost != nil || size < 0 {
+			return cache(errors.Join(err, lost))
+		}
+	}
+	return err
 }
 
 // sums brings the list of files, which the digest is of.

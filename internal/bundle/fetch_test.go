@@ -234,3 +234,28 @@ func TestAModelThatNobodyOpensIsRefusedAndNotKept(t *testing.T) {
 		t.Errorf("left: %v (%v)", left, err)
 	}
 }
+
+// TestAPartThatIsRemovedBeforeItIsInstalledSaysNothingOfTheBundle: somebody
+// empties the cache while a bundle is on its way.
+func TestAPartThatIsRemovedBeforeItIsInstalledSaysNothingOfTheBundle(t *testing.T) {
+	for _, name := range []string{"", bundle.ModelFile, bundle.ManifestFile, "golden/0.png"} {
+		store, digest := publish(t)
+		cache, verifying := t.TempDir(), 0
+		_, err := bundle.FetchTold(t.Context(), store, digest, cache, func(step string, _, _ int64) {
+			if step != "verifying" {
+				return
+			}
+			if verifying++; verifying == 2 { // the first is that of a copy in the cache
+				if err := os.RemoveAll(filepath.Join(cache, ".fetch-"+digest, "files", name)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		if !errors.Is(err, bundle.ErrUnavailable) {
+			t.Errorf("without %q: %v", name, err)
+		}
+		if _, err := bundle.Fetch(t.Context(), store, digest, cache); err != nil {
+			t.Errorf("without %q, the next: %v", name, err)
+		}
+	}
+}

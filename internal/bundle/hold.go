@@ -91,6 +91,30 @@ func (b *Bundle) Release() {
 	}
 }
 
+// Blame is the error of who used a bundle: ErrUnavailable where its files are
+// not those any more that were verified. Somebody removed them from the cache;
+// that says nothing of the bundle, and the next Fetch brings it anew.
+func (b *Bundle) Blame(err error) error {
+	if changed := b.changed(); changed != nil {
+		return cache(fmt.Errorf("%s was removed or changed while it was used, which is no fault of the model: load it again (%w): %w", b.Dir, changed, err))
+	}
+	return err
+}
+
+// changed says how the files differ from those that were verified.
+func (b *Bundle) changed() error {
+	if b.lock != nil {
+		if err := stands(b.lock, b.Dir); err != nil { // another may have brought it again
+			return err
+		}
+	}
+	got, err := DigestDir(b.Dir)
+	if err == nil && got != b.Digest {
+		err = ErrDigest
+	}
+	return err
+}
+
 // touch notes when a bundle was used, in the time of its directory. In a cache
 // that is read-only it cannot, and nothing is pruned there either.
 func touch(dir string) {

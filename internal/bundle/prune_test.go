@@ -459,3 +459,31 @@ func TestWhatCannotBeRemovedIsToldAndTheRestGoes(t *testing.T) {
 		t.Errorf("a cache that there is not: %v", err)
 	}
 }
+
+// TestBlameTellsTheBundleFromTheCache: what fails on files that are not those
+// any more says nothing of the bundle.
+func TestBlameTellsTheBundleFromTheCache(t *testing.T) {
+	store, digests := several(t, 1)
+	failed := errors.New("cannot be opened")
+	for name, c := range map[string]struct {
+		change      func(dir, cache string)
+		unavailable bool
+	}{
+		"as it was":       {func(string, string) {}, false},
+		"a file less":     {func(dir, _ string) { _ = os.Remove(filepath.Join(dir, bundle.ModelFile)) }, true},
+		"a file replaced": {func(dir, _ string) { write(t, dir, bundle.ModelFile, []byte("rotten")) }, true},
+		"gone":            {func(dir, _ string) { _ = os.RemoveAll(dir) }, true},
+		"gone, and brought again by another": {func(dir, cache string) {
+			_ = os.RemoveAll(dir)
+			fetch(t, store, digests[0], cache)
+		}, true},
+	} {
+		cache := t.TempDir()
+		b := fetch(t, store, digests[0], cache)
+		c.change(b.Dir, cache)
+		err := b.Blame(failed)
+		if !errors.Is(err, failed) || errors.Is(err, bundle.ErrUnavailable) != c.unavailable {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

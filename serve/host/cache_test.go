@@ -194,3 +194,34 @@ func TestACacheThatCannotBePrunedDoesNotFailTheLoad(t *testing.T) {
 		t.Errorf("it is not told:\n%s", log)
 	}
 }
+
+// TestABundleThatIsRemovedBeforeItIsOpenedIsNotRefused: an operator's rm is no
+// fault of the model, which is fetched again.
+func TestABundleThatIsRemovedBeforeItIsOpenedIsNotRefused(t *testing.T) {
+	for name, remove := range map[string]func(dir string) error{
+		"all of it": os.RemoveAll,
+		"the model": func(dir string) error { return os.Remove(filepath.Join(dir, bundle.ModelFile)) },
+		"a golden":  func(dir string) error { return os.Remove(filepath.Join(dir, "golden/1.png")) },
+	} {
+		shelf, cache := bundletest.Shelf{Dir: t.TempDir()}, t.TempDir()
+		digest := shelf.Put(t, bundletest.New(t, bundletest.Mean))
+		load := host.FromBucket(shelf, cache, modeltest.Runtime(t))
+		ctx := host.WithProgress(t.Context(), func(at string) {
+			if strings.HasPrefix(at, "opening") {
+				if err := remove(filepath.Join(cache, digest)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		if _, err := load(ctx, digest); !errors.Is(err, bundle.ErrUnavailable) || !strings.Contains(err.Error(), cache) {
+			t.Errorf("%s: %v", name, err)
+		}
+		m, err := load(t.Context(), digest)
+		if err != nil {
+			t.Fatalf("%s: the next load: %v", name, err)
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

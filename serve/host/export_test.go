@@ -7,3 +7,6 @@ import "log/slog"
 func New(name, stateDir string, load Load, observer Observer, log *slog.Logger) *Host {
 	return newHost(name, stateDir, load, observer, log, Options{})
 }
+
+// WithProgress is how a host has a load tell what it is at.
+var WithProgress = withProgress

@@ -56,7 +56,11 @@ func openAlone(ctx context.Context, opening chan struct{}, runtime *model.Runtim
 		return nil, fmt.Errorf("waiting for another model to open: %w", context.Cause(ctx))
 	}
 	Progress(ctx, "opening, goldens and warm-up")
-	return model.Open(ctx, runtime, b)
+	m, err := model.Open(ctx, runtime, b)
+	if err != nil {
+		err = b.Blame(err)
+	}
+	return m, err
 }
 
 func progressText(step string, done, total int64) string {
