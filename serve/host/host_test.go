@@ -16,6 +16,7 @@ import (
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/bundle/bundletest"
+	"github.com/penstock-ml/penstock/internal/verdict"
 	"github.com/penstock-ml/penstock/serve/host"
 	"github.com/penstock-ml/penstock/serve/metrics"
 	"github.com/penstock-ml/penstock/serve/model"
@@ -232,6 +233,40 @@ func TestADamagedMemoryIsSaidAndMended(t *testing.T) {
 		if _, err := h.Assign(t.Context(), digest); err != nil || h.Resume(t.Context()) != nil {
 			t.Errorf("%s: after a new assignment: %v", damaged, err)
 		}
+	}
+}
+
+// TestWhatAKilledWriteLeftGoesAtTheNextStart: the name of what a kill leaves is
+// taken from a write that goes on.
+func TestWhatAKilledWriteLeftGoesAtTheNextStart(t *testing.T) {
+	state, written := t.TempDir(), make(chan error, 1)
+	go func() { written <- verdict.WriteFile(filepath.Join(state, "test.json"), make([]byte, 64<<20)) }()
+	left := ""
+	for left == "" {
+		select {
+		case err := <-written:
+			t.Fatalf("no temporary file was seen (%v)", err)
+		default:
+		}
+		for _, name := range in(t, state) {
+			left = name
+		}
+	}
+	if err := errors.Join(<-written, os.Remove(filepath.Join(state, "test.json"))); err != nil {
+		t.Fatal(err)
+	}
+	of := []string{".other.json.7", ".test.json", ".test.json.", ".test.json.7.backup", ".test.json.d", "test.json.7", "x.test.json.7"}
+	for _, name := range append(of, left) {
+		if err := os.WriteFile(filepath.Join(state, name), []byte("{"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h, _ := start(t, &shelf{}, state)
+	if err := h.Resume(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if got := in(t, state); !slices.Equal(got, of) {
+		t.Errorf("left after the start: %v, want %v: what %s is goes, and nothing else", got, of, left)
 	}
 }
 
