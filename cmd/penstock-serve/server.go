@@ -202,7 +202,7 @@ func (p *serving) turnedAway(side string, kind service.Kind, outcome metrics.Out
 func (p *serving) grpcSide(g guards, secure *tls.Config) side {
 	r := rpc.New(rpc.Options{
 		Infer: p.core, Models: p.core, Buffers: p.runtime.Buffers(), Log: p.log, Version: action.BuildVersion(version),
-		Limits: oip.DefaultLimits, TLS: secure, Calls: p.o.requests, Bytes: api.DefaultLimits.Bytes, Read: p.o.read, Enter: g.tokens.Telling(p.denied("grpc")).Call, Refused: p.refused("grpc"),
+		Limits: oip.DefaultLimits, TLS: secure, Calls: p.o.requests, Bytes: api.DefaultLimits.Bytes, Read: p.o.read, Answer: api.AnswerTerm, Enter: g.tokens.Telling(p.denied("grpc")).Call, Refused: p.refused("grpc"),
 	})
 	return side{name: "grpc", address: p.o.grpcListen, connections: p.o.connections, serve: r.Serve, drain: r.Drain, stop: r.Stop}
 }

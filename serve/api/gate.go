@@ -1,12 +1,6 @@
 package api
 
-import (
-	"time"
-
-	"golang.org/x/sync/semaphore"
-
-	"github.com/penstock-ml/penstock/serve/service"
-)
+import "github.com/penstock-ml/penstock/serve/service"
 
 // Limits bound what the requests of a moment may hold together. What one may
 // hold is imaging's and oip's.
@@ -24,18 +18,17 @@ var DefaultLimits = Limits{Requests: 512, Bytes: 1 << 30}
 // gate lets requests in before their bodies are read.
 type gate struct {
 	requests chan struct{}
-	bytes    *semaphore.Weighted
-	all      int64
+	bytes    *service.Room
 }
 
 func newGate(l Limits) *gate {
-	return &gate{requests: make(chan struct{}, l.Requests), bytes: semaphore.NewWeighted(l.Bytes), all: l.Bytes}
+	return &gate{requests: make(chan struct{}, l.Requests), bytes: service.NewRoom(l.Bytes)}
 }
 
 // place is a request's, from before its body is read until its answer is taken.
 type place struct {
 	gate *gate
-	held int64 // bytes
+	held service.Share // bytes
 }
 
 // enter reserves room for a body of so many bytes, at most limit; -1: nobody
@@ -44,27 +37,17 @@ func (g *gate) enter(length, limit int64) (*place, error) {
 	select {
 	case g.requests <- struct{}{}:
 	default:
-		return nil, crowded("the server reads and answers as many requests as it may")
+		return nil, service.Crowded("the server reads and answers as many requests as it may")
 	}
 	if length < 0 || length > limit {
 		length = limit
 	}
-	p := &place{gate: g}
-	if err := p.hold(length); err != nil {
+	p := &place{gate: g, held: g.bytes.Share()}
+	if err := p.held.Hold(length); err != nil {
 		<-g.requests
 		return nil, err
 	}
 	return p, nil
-}
-
-// hold reserves room for so many bytes more. One request may hold all of it.
-func (p *place) hold(length int64) error {
-	length = min(length, p.gate.all-p.held)
-	if !p.gate.bytes.TryAcquire(length) {
-		return crowded("the requests under way hold as much memory as they may")
-	}
-	p.held += length
-	return nil
 }
 
 // answer reserves room for an answer of so many bytes where it is large: who
@@ -73,14 +56,10 @@ func (p *place) answer(length int) error {
 	if length <= small {
 		return nil
 	}
-	return p.hold(int64(length))
+	return p.held.Hold(int64(length))
 }
 
 func (p *place) leave() {
-	p.gate.bytes.Release(p.held)
+	p.held.End()
 	<-p.gate.requests
-}
-
-func crowded(why string) error {
-	return &service.Problem{Kind: service.Refused, Text: why + ": try again later or on another server", RetryAfter: time.Second}
 }

@@ -15,12 +15,12 @@ import (
 const headerLengthHeader = "Inference-Header-Content-Length"
 
 func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
-	c, place, err := s.admit(r, s.tensors.Bytes)
+	c, room, err := s.admit(r, s.tensors.Bytes)
 	if err != nil {
 		s.reject(w, r, c, err)
 		return
 	}
-	defer place.leave()
+	defer room.leave()
 	if r.URL.RawQuery != "" {
 		s.reject(w, r, c, service.Bad(service.BadInput, "the query has a parameter that is not known: infer takes none"))
 		return
@@ -44,7 +44,7 @@ func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	body, err := oip.EncodeResponse(oip.Response{ID: request.ID, Model: i.Model, Version: i.Digest, Outputs: i.Outputs}, *request, loan.Get)
 	if err == nil {
-		err = place.answer(body.Length())
+		err = room.answer(body.Length())
 	}
 	if err != nil {
 		if errors.Is(err, oip.ErrNotJSON) {

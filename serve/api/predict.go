@@ -62,12 +62,12 @@ type Explanation struct {
 }
 
 func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
-	c, place, err := s.admit(r, s.picture.Bytes+formOverhead)
+	c, room, err := s.admit(r, s.picture.Bytes+formOverhead)
 	if err != nil {
 		s.reject(w, r, c, err)
 		return
 	}
-	defer place.leave()
+	defer room.leave()
 	explain, err := explainAsked(r.URL.RawQuery)
 	if err != nil {
 		s.reject(w, r, c, err)
@@ -90,7 +90,7 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 	defer p.Release()
 	w.Header().Set(DigestHeader, p.Digest)
 	if p.Enlarged != nil {
-		if err := place.answer(len(p.Enlarged.PNG)); err != nil {
+		if err := room.answer(len(p.Enlarged.PNG)); err != nil {
 			p.Fail(err)
 			fail(w, err)
 			return
@@ -105,7 +105,7 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	kind, body, err := s.encode(c.ID, p, wantsParts(r.Header.Values("Accept")), loan)
 	if err == nil {
-		err = place.answer(len(body) + pngs(p))
+		err = room.answer(len(body) + pngs(p))
 	}
 	if err != nil {
 		p.Fail(err)

@@ -6,13 +6,13 @@ import (
 	"io"
 	"slices"
 
-	"golang.org/x/sync/semaphore"
 	"google.golang.org/protobuf/encoding/protowire"
 	protobuf "google.golang.org/protobuf/proto"
 
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/internal/oip/inferencepb"
 	"github.com/penstock-ml/penstock/serve/buffers"
+	"github.com/penstock-ml/penstock/serve/service"
 )
 
 // call is a ModelInferRequest: the message without its raw contents, and these
@@ -24,33 +24,14 @@ type call struct {
 
 	limits oip.Limits
 	loan   *buffers.Loan
-	room   *semaphore.Weighted // nil: without end
-	all    int64               // bytes of room
-	held   int64
-}
-
-// hold reserves n bytes of what all calls may hold together, until giveBack. It
-// never waits: a server that is full says so.
-func (c *call) hold(n int64) error {
-	n = min(n, c.all-c.held) // one call may hold all of it
-	if c.room == nil {
-		return nil
-	}
-	if !c.room.TryAcquire(n) {
-		return crowded("the calls under way hold as much memory as they may")
-	}
-	c.held += n
-	return nil
+	share  service.Share // of what all calls may hold together, until giveBack
 }
 
 // giveBack ends the use of all borrowed memory.
 func (c *call) giveBack() {
 	c.loan.End()
 	c.raw = nil
-	if c.held > 0 {
-		c.room.Release(c.held)
-		c.held = 0
-	}
+	c.share.End()
 }
 
 // read goes over the message's own fields: raw contents go from the frames of

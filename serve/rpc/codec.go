@@ -39,14 +39,17 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 // answer is a ModelInferResponse ready to be sent.
 type answer mem.BufferSlice
 
-// encode writes a message and raw contents behind it into one buffer of gRPC's
-// own, after which theirs are free.
-func encode(m *inferencepb.ModelInferResponse, raw [][]byte) (answer, error) {
+// encode writes a message and raw contents behind it into one buffer, after
+// which theirs are free.
+func encode(m *inferencepb.ModelInferResponse, raw [][]byte, memory func(size int) (mem.BufferPool, error)) (answer, error) {
 	size := protobuf.Size(m)
 	for _, data := range raw {
 		size += protowire.SizeTag(rawOutputs) + protowire.SizeBytes(len(data))
 	}
-	pool := mem.DefaultBufferPool()
+	pool, err := memory(size)
+	if err != nil {
+		return nil, err
+	}
 	buffer := pool.Get(size)
 	b, err := protobuf.MarshalOptions{UseCachedSize: true}.MarshalAppend((*buffer)[:0], m)
 	if err != nil {

@@ -101,7 +101,7 @@ func BenchmarkRead(b *testing.B) {
 		for b.Loop() {
 			c := &call{limits: oip.DefaultLimits, loan: buffers.NewLoan(pool)}
 			r := data.Reader()
-			if err := c.read(&message{from: bufio.NewReader(r), left: r.Remaining(), exact: true, hold: c.hold}); err != nil {
+			if err := c.read(&message{from: bufio.NewReader(r), left: r.Remaining(), exact: true, hold: c.share.Hold}); err != nil {
 				b.Fatal(err)
 			}
 			c.giveBack()

@@ -52,7 +52,7 @@ func (s *Server) occupy(ctx context.Context, places chan struct{}, full string) 
 		return nil
 	default:
 		s.o.Refused(service.Refused)
-		return statusOf(crowded(full))
+		return statusOf(service.Crowded(full))
 	}
 }
 

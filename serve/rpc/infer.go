@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/penstock-ml/penstock/internal/oip"
@@ -28,7 +29,7 @@ const (
 func (s *Server) modelInfer(_ any, stream grpc.ServerStream) (err error) {
 	defer s.recovered(inferMethod, &err)
 	ctx := stream.Context()
-	c := &call{limits: s.o.Limits, loan: buffers.NewLoan(s.o.Buffers), room: s.bytes, all: s.o.Bytes}
+	c := &call{limits: s.o.Limits, loan: buffers.NewLoan(s.o.Buffers), share: s.room.Share()}
 	defer c.giveBack()
 	trace := service.TraceOf(traceparents(ctx))
 	about := service.Call{ID: service.NewID(), Trace: trace.ID, Began: time.Now()}
@@ -81,7 +82,7 @@ func (s *Server) infer(ctx context.Context, c *call, about service.Call) (any, e
 	defer result.Release()
 	_ = grpc.SetHeader(ctx, metadata.Pairs(digestKey, result.Digest)) // it fails where nobody listens any more
 	began := time.Now()
-	answer, err := respond(c, result)
+	answer, err := s.respond(ctx, c, result)
 	if err != nil {
 		result.Fail(err)
 		return nil, statusOf(err)
@@ -182,7 +183,7 @@ func offered(tensor string, parameters map[string]*inferencepb.InferParameter) e
 }
 
 // respond makes the answer: raw where the request was, or where it must be.
-func respond(c *call, result *service.Inference) (answer, error) {
+func (s *Server) respond(ctx context.Context, c *call, result *service.Inference) (answer, error) {
 	m := &inferencepb.ModelInferResponse{ModelName: result.Model, ModelVersion: result.Digest, Id: c.GetId()}
 	asRaw := len(c.raw) > 0 || slices.ContainsFunc(result.Outputs, func(t oip.Tensor) bool { return t.Datatype == oip.FP16 || t.Datatype == oip.BF16 })
 	var raw [][]byte
@@ -195,5 +196,5 @@ func respond(c *call, result *service.Inference) (answer, error) {
 		}
 		m.Outputs = append(m.Outputs, out)
 	}
-	return encode(m, raw)
+	return encode(m, raw, func(size int) (mem.BufferPool, error) { return s.memory(ctx, c, size) })
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -156,7 +155,7 @@ func (s *Server) open(ctx context.Context, c *call) (m *message, end func(), err
 		return nil, nil, status.Errorf(codes.ResourceExhausted, "the message has %d bytes, at most %d are taken", length, limit)
 	}
 	wire := &pieces{from: from, left: int(length)}
-	m = &message{left: int(length), exact: true, hold: c.hold}
+	m = &message{left: int(length), exact: true, hold: c.share.Hold}
 	var source io.Reader = wire
 	if header[0] != 0 {
 		if source, err = uncompressed(from.RecvCompress(), wire); err != nil {
@@ -216,7 +215,7 @@ func unread(ctx context.Context, err error) *service.Problem {
 	case errors.Is(context.Cause(ctx), errSlow):
 		p.Text = errSlow.Error()
 	case code == codes.ResourceExhausted && len(s.Details()) > 0:
-		return crowded("no room")
+		return service.Crowded("no room")
 	case code == codes.ResourceExhausted:
 		p.Kind = service.TooLarge
 	case code == codes.Unimplemented:
@@ -229,12 +228,4 @@ func unread(ctx context.Context, err error) *service.Problem {
 		p.Kind = service.Internal
 	}
 	return p
-}
-
-// again is when a call may be tried again that there was no room for.
-const again = time.Second
-
-// crowded is a refusal for want of room.
-func crowded(why string) *service.Problem {
-	return &service.Problem{Kind: service.Refused, Text: why + ": try again later or on another server", RetryAfter: again}
 }

@@ -5,7 +5,6 @@ import (
 	"io"
 	"testing"
 
-	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/serve/buffers"
+	"github.com/penstock-ml/penstock/serve/service"
 )
 
 // announcing is a sender who says that a message of length bytes comes; first is
@@ -49,21 +49,27 @@ func TestWhoOnlyAnnouncesAMessageHoldsNothing(t *testing.T) {
 	const length = 10 << 20
 	for first, want := range map[int]int64{0: 0, small: length} {
 		s := &Server{}
-		c := &call{limits: oip.DefaultLimits, loan: buffers.NewLoan(buffers.New()), room: semaphore.NewWeighted(16 << 20), all: 16 << 20}
+		room := service.NewRoom(16 << 20)
+		free := func(n int64) bool { // and no more
+			all, more := room.Share(), room.Share()
+			defer all.End()
+			return all.Hold(n) == nil && more.Hold(1) != nil
+		}
+		c := &call{limits: oip.DefaultLimits, loan: buffers.NewLoan(buffers.New()), share: room.Share()}
 		sender := &announcing{length: length, first: first, onRead: func(n int) {
-			if c.held != 0 || n > small {
-				t.Errorf("%d bytes are held, %d asked for, before any has come", c.held, n)
+			if !free(16<<20) || n > small {
+				t.Errorf("bytes are held, or %d asked for, before any has come", n)
 			}
 		}}
 		_, _, err := s.open(grpc.NewContextWithServerTransportStream(t.Context(), sender), c)
 		if (first == 0) != (status.Code(err) == codes.Internal) {
 			t.Errorf("%d of %d bytes: %v", first, length, err)
 		}
-		if c.held != want {
-			t.Errorf("when %d have come, %d bytes are held", first, c.held)
+		if !free(16<<20 - want) {
+			t.Errorf("when %d have come, not %d bytes are held", first, want)
 		}
 		c.giveBack()
-		if !c.room.TryAcquire(16 << 20) {
+		if !free(16 << 20) {
 			t.Error("room is not given back")
 		}
 	}

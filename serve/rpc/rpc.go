@@ -4,7 +4,8 @@
 //
 // A call of ModelInfer is read as it comes (message.go): how large its message
 // is, is known from the first bytes, and those that are large hold a share of a
-// bound in bytes, or are refused. The messages of all other methods are small.
+// bound in bytes, or are refused. So do answers until they are taken (taken.go).
+// The messages of all other methods are small.
 //
 // Raw contents, which is what clients for machines send, are copied once: from
 // the frames of the connection into the buffers that the runtime takes
@@ -29,10 +30,10 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/encoding/gzip" // senders may compress
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -85,8 +86,9 @@ type Options struct {
 	Limits  oip.Limits    // Bytes is a message's
 	TLS     *tls.Config   // nil: none
 	Calls   int           // of ModelInfer at a time, at least 1
-	Bytes   int64         // that the large messages of these calls hold together, at least 1
+	Bytes   int64         // that the large messages of these calls and the answers that wait hold together, at least 1
 	Read    time.Duration // within which a call's message must have come
+	Answer  time.Duration // within which an answer must be taken, but for small ones
 	// Enter is asked before a call's message is read; its error is a gRPC status.
 	// nil: everybody may.
 	Enter func(method string, sent metadata.MD) error
@@ -102,7 +104,7 @@ type Server struct {
 	grpc     *grpc.Server
 	calls    chan struct{}
 	watches  chan struct{}
-	bytes    *semaphore.Weighted
+	room     *service.Room
 	draining chan struct{}
 	once     sync.Once
 }
@@ -113,7 +115,7 @@ func New(o Options) *Server {
 		o.Refused = func(service.Kind) {}
 	}
 	s := &Server{
-		o: o, draining: make(chan struct{}), calls: make(chan struct{}, o.Calls), watches: make(chan struct{}, maxWatches), bytes: semaphore.NewWeighted(o.Bytes),
+		o: o, draining: make(chan struct{}), calls: make(chan struct{}, o.Calls), watches: make(chan struct{}, maxWatches), room: service.NewRoom(o.Bytes),
 	}
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{}),
@@ -128,9 +130,11 @@ func New(o Options) *Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingedAtMost, PermitWithoutStream: true}),
 		grpc.StreamInterceptor(s.guardStream),
 	}
+	transport := insecure.NewCredentials()
 	if o.TLS != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(o.TLS)))
+		transport = credentials.NewTLS(o.TLS)
 	}
+	options = append(options, grpc.Creds(knowing{transport}))
 	s.grpc = grpc.NewServer(options...)
 	inference := s.guarded(inferencepb.GRPCInferenceService_ServiceDesc)
 	inference.Methods = slices.DeleteFunc(inference.Methods, func(m grpc.MethodDesc) bool { return m.MethodName == inferMethod })

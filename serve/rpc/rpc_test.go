@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/penstock-ml/penstock/internal/dev/logtest"
 	"github.com/penstock-ml/penstock/internal/oip"
 	"github.com/penstock-ml/penstock/internal/oip/inferencepb"
 	"github.com/penstock-ml/penstock/serve/buffers"
@@ -76,14 +77,20 @@ type world struct {
 	pool   *buffers.Pool
 	conn   *grpc.ClientConn
 	inferencepb.GRPCInferenceServiceClient
-	log bytes.Buffer
+	log logtest.Buffer
 }
 
 func newWorld(tb testing.TB, l oip.Limits, options ...grpc.DialOption) *world {
 	tb.Helper()
+	return newWorldWith(tb, l, time.Minute, options...)
+}
+
+// newWorldWith makes one whose answers must be taken within a term.
+func newWorldWith(tb testing.TB, l oip.Limits, answer time.Duration, options ...grpc.DialOption) *world {
+	tb.Helper()
 	w := &world{echo: &echo{rejected: make(chan error, 100), refused: make(chan service.Kind, 100)}, pool: buffers.New()}
 	w.server = rpc.New(rpc.Options{
-		Infer: w.echo, Models: w.echo, Buffers: w.pool, Version: "v1", Limits: l, Calls: 8, Bytes: 4 << 20, Read: 300 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&w.log, nil)),
+		Infer: w.echo, Models: w.echo, Buffers: w.pool, Version: "v1", Limits: l, Calls: 8, Bytes: 4 << 20, Read: 300 * time.Millisecond, Answer: answer, Log: slog.New(slog.NewTextHandler(&w.log, nil)),
 		Refused: func(k service.Kind) {
 			select {
 			case w.echo.refused <- k:

@@ -48,7 +48,7 @@ func (c *call) weigh(rest []byte) error {
 		return &oip.BadRequest{TooLarge: true, Text: "the names, shapes and parameters of the request are too long"}
 	}
 	if all := w.memory + overhead*w.words; all > small {
-		return c.hold(all)
+		return c.share.Hold(all)
 	}
 	return nil
 }

@@ -1,0 +1,99 @@
+package rpc
+
+import (
+	"context"
+	"net"
+	"runtime"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/peer"
+
+	"github.com/penstock-ml/penstock/serve/buffers"
+	"github.com/penstock-ml/penstock/serve/service"
+)
+
+// prompt is how many bytes an answer may have that is not counted. gRPC takes an
+// answer whole and ends its call, and keeps it until its client takes it: so
+// many for each call of a connection are less than a sender may be ahead.
+const prompt = 16 << 10
+
+// untaken is the memory of an answer, in which it waits to be taken.
+type untaken struct {
+	data []byte
+	pool *buffers.Pool
+	held service.Share
+	late *time.Timer
+	once sync.Once
+}
+
+func (u *untaken) end() {
+	u.once.Do(func() {
+		u.late.Stop()
+		u.pool.Put(u.data)
+		u.data = nil // the collector's look comes later
+		u.held.End()
+	})
+}
+
+// waiting is untaken for gRPC, which puts back what was taken, or will not be.
+// What waits for a connection that ends it drops: the garbage collector tells.
+type waiting struct{ of *untaken }
+
+func (w *waiting) Get(int) *[]byte { return &w.of.data }
+func (w *waiting) Put(*[]byte)     { w.of.end() }
+
+// memory is where an answer of so many bytes is written. A large one holds room
+// until it is taken, and its connection ends where that does not come.
+func (s *Server) memory(ctx context.Context, c *call, size int) (mem.BufferPool, error) {
+	if size <= prompt {
+		return mem.DefaultBufferPool(), nil
+	}
+	held, err := c.share.HoldApart(int64(size))
+	if err != nil {
+		return nil, err
+	}
+	// Compressed it would wait in gRPC's own memory. This fails where nobody
+	// listens any more.
+	_ = grpc.SetSendCompressor(ctx, encoding.Identity)
+	u := &untaken{data: s.o.Buffers.Get(size), pool: s.o.Buffers, held: held}
+	conn := connOf(ctx) // ctx itself would keep alive what is to be collected
+	u.late = time.AfterFunc(s.o.Answer, func() { s.hangUp(conn) })
+	w := &waiting{u}
+	runtime.AddCleanup(w, (*untaken).end, u)
+	return w, nil
+}
+
+// hangUp ends the connection of an answer: gRPC has no way to end a call alone
+// whose handler has returned.
+func (s *Server) hangUp(conn net.Conn) {
+	if conn.Close() == nil { // else it has ended already
+		s.o.Log.Warn("an answer was not taken in time: its connection is closed", "term", s.o.Answer)
+	}
+}
+
+// connOf is the connection of a call.
+func connOf(ctx context.Context) net.Conn {
+	from, _ := peer.FromContext(ctx) // all calls come by the credentials below
+	return from.AuthInfo.(knownConn).conn
+}
+
+// knownConn tells the connection of a call, which gRPC keeps to itself.
+type knownConn struct {
+	credentials.AuthInfo
+	conn net.Conn
+}
+
+// knowing are credentials that tell it.
+type knowing struct {
+	credentials.TransportCredentials
+}
+
+func (k knowing) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	secure, info, err := k.TransportCredentials.ServerHandshake(conn)
+	return secure, knownConn{info, conn}, err
+}
