@@ -154,6 +154,33 @@ func TestAClientThatLeavesFreesTheCPU(t *testing.T) {
 	}
 }
 
+func TestAModelThatDrainsIsShownInTheMetricsUntilItsLastRequestHasEnded(t *testing.T) {
+	w := newWorld(t)
+	s := w.serve(t.TempDir(), "--slo", "1h")
+	endless := w.publish(bundletest.Endless)
+	if code, body := s.put(endless); code != 200 {
+		t.Fatalf("load: %d %s", code, body)
+	}
+	c := s.dial()
+	picture := bundletest.Picture(t, 30, 30, bundletest.FailsAbove)
+	_, err := fmt.Fprintf(c, "POST /v1/models/test/predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(picture), picture)
+	must(t, err)
+	s.awaitRun()
+	draining := func() bool {
+		_, page := s.do("GET", s.admin+"/metrics", nil)
+		return strings.Contains(string(page), fmt.Sprintf("penstock_model_draining{digest=%q,model=\"test\",slot=\"canary\"} 1", endless))
+	}
+	if draining() {
+		t.Error("it drains while it answers")
+	}
+	s.load(w, bundletest.Mean)
+	if !draining() {
+		t.Error("nothing drains beside the next one")
+	}
+	must(t, c.Close())
+	s.await("the end of the last request", func() bool { return !draining() })
+}
+
 // awaitRun waits until a request has its turn, and its model runs.
 func (s *server) awaitRun() {
 	s.t.Helper()
@@ -257,6 +284,25 @@ func TestWhoHasNoTokenIsCountedAndToldOnEverySide(t *testing.T) {
 		}
 		s.told("side="+c.side+" requests=1", 1)
 	}
+}
+
+// Another origin's page may not change what is served.
+func TestAPageOfAnotherOriginIsCountedAndTold(t *testing.T) {
+	w := newWorld(t)
+	s := w.serve(t.TempDir())
+	request, err := http.NewRequest("POST", s.admin+"/v2/repository/models/test/unload", nil)
+	must(t, err)
+	request.Header.Set("Origin", "https://elsewhere.example")
+	response, err := http.DefaultClient.Do(request)
+	must(t, err)
+	response.Body.Close()
+	if response.StatusCode != http.StatusForbidden {
+		t.Error(response.Status)
+	}
+	if _, page := s.do("GET", s.admin+"/metrics", nil); !strings.Contains(string(page), `penstock_failures_total{digest="none",kind="denied",model="none",slot="canary"} 1`) {
+		t.Errorf("it is not counted:\n%s", page)
+	}
+	s.told(`msg="turned away as a page of another origin" side=admin requests=1`, 1)
 }
 
 func TestANewCertificateIsServedWithoutARestart(t *testing.T) {

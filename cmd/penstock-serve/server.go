@@ -118,6 +118,7 @@ func (o *runOptions) assemble(runtime *model.Runtime, load host.Load, log *slog.
 	}
 	served := make([]service.Served, 0, len(counters))
 	for _, h := range p.models.Hosts() {
+		p.counted.Draining(h.Name(), func() []string { return h.Status().Draining })
 		queue := admission.New(admission.Options{Name: h.Name(), Turns: p.turns(), Depth: o.queue})
 		p.counted.Queue(h.Name(), queue.Waiting, queue.AtWork)
 		served = append(served, service.Served{Host: h, Counter: counters[h.Name()], Queue: queue, Replay: h.Ring()})
@@ -159,6 +160,7 @@ func (p *serving) sides(g guards, secure *tls.Config) []side {
 	limits.Requests = p.o.requests
 	g.tokens = g.tokens.Telling(p.denied("public"))
 	g.admin.Denied = p.denied("admin")
+	g.admin.Stranger = p.turnedAway("admin", service.Denied, metrics.ClientError, "as a page of another origin")
 	public := api.New(api.Options{
 		Service: p.core, Log: p.log, Buffers: p.runtime.Buffers(), Fetcher: p.fetcher, Page: p.o.page, Limits: limits,
 		Enter: func(next http.Handler) http.Handler { return g.tokens.Handler(next, api.OpenPaths()...) },

@@ -52,6 +52,7 @@ type Access struct {
 	Token    string // empty: everybody who reaches the listener
 	Loopback bool   // the listener is on loopback
 	Denied   func() // is told of everybody who is turned away for want of the token; may be nil
+	Stranger func() // is told of everybody who is turned away as a page of another origin; may be nil
 }
 
 // Server answers on the admin listener.
@@ -63,6 +64,11 @@ type Server struct {
 
 // New makes the private side.
 func New(models Models, access Access, metrics http.Handler) *Server {
+	for _, told := range []*func(){&access.Denied, &access.Stranger} {
+		if *told == nil {
+			*told = func() {}
+		}
+	}
 	return &Server{models: models, access: access, metrics: metrics}
 }
 
@@ -109,6 +115,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, oip.Live{Live: true}) })
 	strangers := http.NewCrossOriginProtection()
 	strangers.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		s.access.Stranger()
 		fail(w, http.StatusForbidden, "a page of another origin may not change what is served here")
 	}))
 	return strangers.Handler(mux)
@@ -122,9 +129,7 @@ func (s *Server) authorised(next http.Handler) http.Handler {
 			scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 			got := sha256.Sum256([]byte(token))
 			if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-				if s.access.Denied != nil {
-					s.access.Denied()
-				}
+				s.access.Denied()
 				w.Header().Set("WWW-Authenticate", "Bearer")
 				fail(w, http.StatusUnauthorized, "the admin token is missing or wrong: send Authorization: Bearer, as in PENSTOCK_ADMIN_TOKEN")
 				return

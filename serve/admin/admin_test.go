@@ -218,7 +218,8 @@ func TestWhoIsTurnedAwayForWantOfTheTokenIsTold(t *testing.T) {
 
 // A browser sends a POST without a body type of its own from any page, unasked.
 func TestPagesOfStrangersChangeNothing(t *testing.T) {
-	url := serve(t, admin.Access{Loopback: true})
+	denied := 0
+	url := serve(t, admin.Access{Loopback: true, Stranger: func() { denied++ }})
 	for name, value := range map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"} {
 		request, err := http.NewRequestWithContext(t.Context(), "POST", url+"/v2/repository/models/test/unload", nil)
 		if err != nil {
@@ -233,6 +234,9 @@ func TestPagesOfStrangersChangeNothing(t *testing.T) {
 		if response.StatusCode != http.StatusForbidden {
 			t.Errorf("%s: %s", name, response.Status)
 		}
+	}
+	if denied != 2 {
+		t.Errorf("told of %d, want 2", denied)
 	}
 	if _, body := do(t, "GET", url+"/admin/v1/models/test", "", ""); !strings.Contains(body, `"state":"empty"`) {
 		t.Errorf("unloaded: %s", body)

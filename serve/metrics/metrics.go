@@ -10,6 +10,7 @@
 //	penstock_queue_waiting{model, slot}                      requests that wait for their turn
 //	penstock_queue_running{model, slot}                      requests that have it
 //	penstock_model_loaded{model, digest, slot}               1 for the digest that answers
+//	penstock_model_draining{model, digest, slot}             those that answer no more and wait for their last request
 //	penstock_loads_total{model, slot, result}                loaded, failed, unloaded
 //
 // Requests that the sender got wrong, and those that were refused, are counted
@@ -132,6 +133,33 @@ func (m *Metrics) Queue(model string, waiting, running func() int) {
 	m.registry.MustRegister(
 		gauge("penstock_queue_waiting", "Requests that wait for their turn.", waiting),
 		gauge("penstock_queue_running", "Requests that have their turn.", running))
+}
+
+// Draining shows the models of a name that answer no more and hold their memory
+// until their last request has ended; digests gives them. It is called once a
+// name.
+func (m *Metrics) Draining(model string, digests func() []string) {
+	m.registry.MustRegister(draining{digests, prometheus.NewDesc("penstock_model_draining",
+		"Models that answer no more and hold their memory until their last request has ended.",
+		[]string{"digest"}, prometheus.Labels{"model": model, "slot": m.slot})})
+}
+
+// draining asks when it is asked: what is gone leaves no series.
+type draining struct {
+	digests func() []string
+	desc    *prometheus.Desc
+}
+
+func (d draining) Describe(all chan<- *prometheus.Desc) { all <- d.desc }
+
+func (d draining) Collect(all chan<- prometheus.Metric) {
+	count := map[string]float64{} // a digest may have been served, and swapped out, twice
+	for _, digest := range d.digests() {
+		count[digest]++
+	}
+	for digest, n := range count {
+		all <- prometheus.MustNewConstMetric(d.desc, prometheus.GaugeValue, n, digest)
+	}
 }
 
 // LogLines shows how many lines of the log were lost. It is called once.

@@ -124,6 +124,23 @@ func TestTwoModelsCountApart(t *testing.T) {
 	}
 }
 
+func TestModelsThatDrainAreCountedByDigest(t *testing.T) {
+	all := New("stable", time.Second)
+	var now []string
+	all.Draining("xray", func() []string { return now })
+	all.Draining("enhance", func() []string { return []string{"d7"} })
+	now = []string{"d1", "d2", "d1"}
+	wantLines(t, all,
+		`penstock_model_draining{digest="d1",model="xray",slot="stable"} 2`,
+		`penstock_model_draining{digest="d2",model="xray",slot="stable"} 1`,
+		`penstock_model_draining{digest="d7",model="enhance",slot="stable"} 1`,
+	)
+	now = nil
+	if strings.Contains(page(t, all), `model="xray"`) {
+		t.Error("nothing drains any more")
+	}
+}
+
 // A rollout compares the digests of its two slots over minutes, a server lives
 // for months.
 func TestSeriesOfTheLastDigestsAreKeptAndOlderOnesForgotten(t *testing.T) {
@@ -201,6 +218,7 @@ func TestTheDocumentationNamesEveryMetric(t *testing.T) {
 	m.Serving("d1")
 	m.Count(Request{Digest: "d1", Outcome: ServerError, Kind: "model", Batch: 1, Phases: []Phase{{"run", 1}}})
 	all.Queue("xray", func() int { return 0 }, func() int { return 0 })
+	all.Draining("xray", func() []string { return []string{"d0"} })
 	doc := readDoc(t)
 	for name, family := range families(t, all) {
 		if !strings.HasPrefix(name, "penstock_") {
