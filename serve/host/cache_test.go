@@ -225,3 +225,22 @@ func TestABundleThatIsRemovedBeforeItIsOpenedIsNotRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestTheCacheIsPrunedWhenTheModelBeforeIsGone(t *testing.T) {
+	set, shelf, cache, log := tidied(t, 1)
+	drains, served := shelf.Put(t, bundletest.New(t, bundletest.Mean, key("1"))), shelf.Put(t, bundletest.New(t, bundletest.Mean, key("2")))
+	assign(t, set, "test", drains)
+	_, release, err := set.Host("test").Use()
+	if err != nil {
+		t.Fatal(err)
+	}
+	assign(t, set, "test", served)
+	if got := in(t, cache); len(got) != 2 {
+		t.Errorf("in the cache: %v, want the one that drains too", got)
+	}
+	release()
+	awaitLine(t, log, "removed from the cache", 1)
+	if got := in(t, cache); !slices.Equal(got, []string{served}) {
+		t.Errorf("in the cache: %v, want %s alone", got, served)
+	}
+}

@@ -84,7 +84,8 @@ type Options struct {
 	// can be compared. Without it only such models' tensors are replayed.
 	Enlarge func(ctx context.Context, m *model.Model, picture []byte) ([]oip.Tensor, error)
 	// Tidy is called after every load, well or not: what was fetched takes room,
-	// also where it was refused. nil: nothing is tidied.
+	// also where it was refused. It is called again when a model that drained is
+	// gone. nil: nothing is tidied.
 	Tidy func(context.Context)
 }
 
@@ -100,6 +101,7 @@ type Host struct {
 
 	turn    chan struct{} // one load or unload at a time
 	closing sync.Once
+	closed  chan struct{} // when closing begins
 
 	mu       sync.Mutex
 	status   Status
@@ -117,7 +119,7 @@ func newHost(name, stateDir string, load Load, observer Observer, log *slog.Logg
 	return &Host{
 		name: name, state: memoryOf(stateDir, name),
 		load: load, observer: observer, log: log, options: o, ring: replay.NewRing(o.Replay),
-		turn: make(chan struct{}, 1), status: Status{State: Empty}, retired: none,
+		turn: make(chan struct{}, 1), closed: make(chan struct{}), status: Status{State: Empty}, retired: none,
 	}
 }
 

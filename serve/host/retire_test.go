@@ -110,3 +110,40 @@ func TestCloseWaitsForALoadThatCannotBeEnded(t *testing.T) {
 		}
 	})
 }
+
+// TestNoModelIsClosedWhileAnotherIsTidiedUpAfter: the other's bundle would be
+// taken from the cache, and missed after the restart.
+func TestNoModelIsClosedWhileAnotherIsTidiedUpAfter(t *testing.T) {
+	var s shelf
+	first, second, other := s.add(t, key("1")), s.add(t, key("2")), s.add(t, named("other"))
+	modeltest.Runtime(t) // outlives the bubble
+	synctest.Test(t, func(t *testing.T) {
+		tidied, goOn, closed := 0, make(chan struct{}), make(chan struct{})
+		set, _ := newSet(t, &s, t.TempDir(), host.Options{Tidy: func(context.Context) {
+			if tidied++; tidied == 4 { // after three loads
+				<-goOn
+			}
+		}})
+		assign(t, set, "other", other)
+		assign(t, set, "test", first)
+		assign(t, set, "test", second)
+		synctest.Wait()
+		if tidied != 4 {
+			t.Fatalf("tidied %d times, want once more when the first model is gone", tidied)
+		}
+		go func() {
+			set.Close()
+			close(closed)
+		}()
+		synctest.Wait()
+		if serving(t, set.Host("other")) != other {
+			t.Error("the other is closed meanwhile")
+		}
+		close(goOn)
+		<-closed
+		synctest.Wait()
+		if tidied != 4 {
+			t.Errorf("tidied %d times: closing tidies too", tidied)
+		}
+	})
+}

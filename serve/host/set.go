@@ -20,7 +20,7 @@ type Set struct {
 	hosts    []*Host
 	tidy     func(context.Context) // Options.Tidy
 	resuming atomic.Bool
-	untidy   atomic.Bool // something was loaded meanwhile
+	untidy   atomic.Bool // something was loaded
 }
 
 // NewSet makes a host for each name; observer gives each its own. The names
@@ -123,20 +123,23 @@ func (s *Set) Resume(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// tidyUp is the hosts' Options.Tidy.
+// tidyUp is the hosts' Options.Tidy. It notes first and looks then, Resume the
+// other way round: one of the two tidies.
 func (s *Set) tidyUp(ctx context.Context) {
-	if s.resuming.Load() {
-		s.untidy.Store(true)
-		return
+	s.untidy.Store(true)
+	if !s.resuming.Load() {
+		s.tidy(ctx)
 	}
-	s.tidy(ctx)
 }
 
-// Close closes every host.
+// Close closes every host. No model is gone before all are stopped: one that
+// tidies would take what another served, and serves again after a restart.
 func (s *Set) Close() {
-	var wg sync.WaitGroup
-	for _, h := range s.hosts {
-		wg.Go(h.Close)
+	for _, step := range []func(*Host){(*Host).stop, (*Host).Close} {
+		var wg sync.WaitGroup
+		for _, h := range s.hosts {
+			wg.Go(func() { step(h) })
+		}
+		wg.Wait()
 	}
-	wg.Wait()
 }

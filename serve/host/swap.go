@@ -101,8 +101,23 @@ func (h *Host) retire(m *model.Model) {
 	go func() {
 		defer close(gone)
 		h.closeAfterLast(m)
+		go h.tidyLater() // not here: an unload has the turn and waits for this
 		<-before
 	}()
+}
+
+// tidyLater tidies what could not go while it drained. It waits for the turn,
+// which who closes keeps: what is served until then stays.
+func (h *Host) tidyLater() {
+	if h.options.Tidy == nil {
+		return
+	}
+	select {
+	case h.turn <- struct{}{}:
+		defer func() { <-h.turn }()
+		h.options.Tidy(context.Background())
+	case <-h.closed:
+	}
 }
 
 // closeAfterLast closes a model after its last request.
@@ -170,11 +185,19 @@ func (h *Host) drain(ctx context.Context, last *model.Model) error {
 	}
 }
 
+// stop waits for the turn and keeps it.
+func (h *Host) stop() {
+	h.closing.Do(func() {
+		close(h.closed)
+		h.turn <- struct{}{}
+	})
+}
+
 // Close waits for the load and the requests that go on and unloads everything:
 // after it ONNX Runtime may be unloaded. Nothing can be loaded any more. The
 // memory over a restart stays.
 func (h *Host) Close() {
-	h.closing.Do(func() { h.turn <- struct{}{} }) // it keeps the turn
+	h.stop()
 	h.retire(h.exchange(nil, h.Status()))
 	<-h.allGone()
 	h.ring.Clear()
