@@ -147,3 +147,26 @@ func TestNoModelIsClosedWhileAnotherIsTidiedUpAfter(t *testing.T) {
 		}
 	})
 }
+
+// TestCloseDoesNotWaitForTheTidyingAfterAModel: another server at work on the
+// cache may keep it for longer than a process has to end.
+func TestCloseDoesNotWaitForTheTidyingAfterAModel(t *testing.T) {
+	var s shelf
+	first, second := s.add(t, key("1")), s.add(t, key("2"))
+	modeltest.Runtime(t) // outlives the bubble
+	synctest.Test(t, func(t *testing.T) {
+		tidied := 0
+		set, _ := newSet(t, &s, t.TempDir(), host.Options{Tidy: func(ctx context.Context) {
+			if tidied++; tidied == 3 { // after two loads
+				<-ctx.Done()
+			}
+		}})
+		assign(t, set, "test", first)
+		assign(t, set, "test", second)
+		synctest.Wait()
+		if tidied != 3 {
+			t.Fatalf("tidied %d times, want once more when the first model is gone", tidied)
+		}
+		set.Close() // else the bubble stands still
+	})
+}

@@ -107,17 +107,26 @@ func (h *Host) retire(m *model.Model) {
 }
 
 // tidyLater tidies what could not go while it drained. It waits for the turn,
-// which who closes keeps: what is served until then stays.
+// which who closes keeps: what is served until then stays. Closing ends it.
 func (h *Host) tidyLater() {
 	if h.options.Tidy == nil {
 		return
 	}
-	select {
-	case h.turn <- struct{}{}:
-		defer func() { <-h.turn }()
-		h.options.Tidy(context.Background())
-	case <-h.closed:
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-h.closed:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	leave, err := h.enter(ctx)
+	if err != nil {
+		return // closed
 	}
+	defer leave()
+	h.options.Tidy(ctx)
 }
 
 // closeAfterLast closes a model after its last request.
