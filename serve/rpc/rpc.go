@@ -105,6 +105,7 @@ type Server struct {
 	calls    chan struct{}
 	watches  chan struct{}
 	room     *service.Room
+	dropped  dropped
 	draining chan struct{}
 	once     sync.Once
 }
@@ -117,6 +118,7 @@ func New(o Options) *Server {
 	s := &Server{
 		o: o, draining: make(chan struct{}), calls: make(chan struct{}, o.Calls), watches: make(chan struct{}, maxWatches), room: service.NewRoom(o.Bytes),
 	}
+	s.room.Short = s.dropped.look
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.InTapHandle(s.enter),

@@ -29,10 +29,12 @@ type untaken struct {
 	held service.Share
 	late *time.Timer
 	once sync.Once
+	over chan struct{} // closed at the end
 }
 
 func (u *untaken) end() {
 	u.once.Do(func() {
+		close(u.over)
 		u.late.Stop()
 		u.pool.Put(u.data)
 		u.data = nil // the collector's look comes later
@@ -41,7 +43,8 @@ func (u *untaken) end() {
 }
 
 // waiting is untaken for gRPC, which puts back what was taken, or will not be.
-// What waits for a connection that ends it drops: the garbage collector tells.
+// What waits for a connection that ends it drops, and what it is given when the
+// client has just ended the call: the garbage collector tells.
 type waiting struct{ of *untaken }
 
 func (w *waiting) Get(int) *[]byte { return &w.of.data }
@@ -60,20 +63,48 @@ func (s *Server) memory(ctx context.Context, c *call, size int) (mem.BufferPool,
 	// Compressed it would wait in gRPC's own memory. This fails where nobody
 	// listens any more.
 	_ = grpc.SetSendCompressor(ctx, encoding.Identity)
-	u := &untaken{data: s.o.Buffers.Get(size), pool: s.o.Buffers, held: held}
+	u := &untaken{data: s.o.Buffers.Get(size), pool: s.o.Buffers, held: held, over: make(chan struct{})}
 	conn := connOf(ctx) // ctx itself would keep alive what is to be collected
-	u.late = time.AfterFunc(s.o.Answer, func() { s.hangUp(conn) })
+	u.late = time.AfterFunc(s.o.Answer, func() { s.hangUp(u, conn) })
 	w := &waiting{u}
 	runtime.AddCleanup(w, (*untaken).end, u)
 	return w, nil
 }
 
-// hangUp ends the connection of an answer: gRPC has no way to end a call alone
-// whose handler has returned.
-func (s *Server) hangUp(conn net.Conn) {
+// toldWithin is how long after a collection what was found is given back.
+const toldWithin = time.Second
+
+// hangUp ends the connection of an answer that is not merely dropped: gRPC has no
+// way to end a call alone whose handler has returned.
+func (s *Server) hangUp(u *untaken, conn net.Conn) {
+	s.dropped.look()
+	select {
+	case <-u.over:
+		return
+	case <-time.After(toldWithin):
+	}
 	if conn.Close() == nil { // else it has ended already
 		s.o.Log.Warn("an answer was not taken in time: its connection is closed", "term", s.o.Answer)
 	}
+}
+
+// dropped has the collector look for answers that were dropped: by itself it may
+// not for minutes, where little goes on, or they are all that is held.
+type dropped struct {
+	mu     sync.Mutex
+	looked time.Time
+}
+
+// look does so once in a while, however often it is called.
+func (d *dropped) look() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if time.Since(d.looked) < toldWithin {
+		return
+	}
+	runtime.GC()
+	runtime.GC() // what lay in one of gRPC's sync.Pools is found by the second
+	d.looked = time.Now()
 }
 
 // connOf is the connection of a call.

@@ -16,12 +16,14 @@ func Crowded(why string) *Problem {
 
 // Room is what the requests of a moment may hold together, in bytes.
 type Room struct {
+	Short func() // is called where there is none; nil: nobody is told
+
 	free *semaphore.Weighted
 	all  int64
 }
 
 // NewRoom makes one of so many bytes.
-func NewRoom(bytes int64) *Room { return &Room{semaphore.NewWeighted(bytes), bytes} }
+func NewRoom(bytes int64) *Room { return &Room{free: semaphore.NewWeighted(bytes), all: bytes} }
 
 // Share is what one request holds of a room. It is not safe for concurrent use;
 // the zero value holds without end.
@@ -34,13 +36,16 @@ type Share struct {
 func (r *Room) Share() Share { return Share{room: r} }
 
 // Hold reserves n bytes more, until End. One request may hold all of the room.
-// It never waits: a server that is full says so.
+// It never waits for others: a server that is full says so.
 func (s *Share) Hold(n int64) error {
 	if s.room == nil {
 		return nil
 	}
 	n = min(n, s.room.all-s.held)
 	if !s.room.free.TryAcquire(n) {
+		if s.room.Short != nil {
+			s.room.Short()
+		}
 		return Crowded("the requests under way hold as much memory as they may")
 	}
 	s.held += n

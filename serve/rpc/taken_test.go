@@ -1,0 +1,50 @@
+package rpc
+
+import (
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/peer"
+
+	"github.com/penstock-ml/penstock/internal/dev/logtest"
+	"github.com/penstock-ml/penstock/serve/buffers"
+	"github.com/penstock-ml/penstock/serve/service"
+)
+
+// closing counts how often it is closed.
+type closing struct {
+	net.Conn
+	times atomic.Int32
+}
+
+func (c *closing) Close() error {
+	c.times.Add(1)
+	return nil
+}
+
+// TestAnAnswerThatGRPCDropsDoesNotEndItsConnection: where its client ends the
+// call while the answer is handed over, gRPC forgets it, and the connection goes
+// on.
+func TestAnAnswerThatGRPCDropsDoesNotEndItsConnection(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	var log logtest.Buffer
+	conn, pool, room := &closing{}, buffers.New(), service.NewRoom(1<<20)
+	s := &Server{o: Options{Buffers: pool, Answer: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&log, nil))}}
+	ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: knownConn{conn: conn}})
+	if _, err := s.memory(ctx, &call{share: room.Share()}, prompt+1); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); pool.Lent() > 0 && conn.times.Load() == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("its memory is not given back")
+		}
+		time.Sleep(time.Millisecond) // between two looks
+	}
+	if conn.times.Load() != 0 {
+		t.Errorf("the connection is closed:\n%s", log.String())
+	}
+}
