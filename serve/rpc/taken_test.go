@@ -6,8 +6,10 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/peer"
 
 	"github.com/penstock-ml/penstock/internal/dev/logtest"
@@ -24,6 +26,34 @@ type closing struct {
 func (c *closing) Close() error {
 	c.times.Add(1)
 	return nil
+}
+
+func TestOneAnswerThatIsNotTakenEndsItsConnectionAndNoneThatIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn, pool, room := &closing{}, buffers.New(), service.NewRoom(1<<20)
+		s := &Server{o: Options{Buffers: pool, Answer: time.Minute, Log: slog.New(slog.DiscardHandler)}}
+		ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: knownConn{conn: conn}})
+		var answers [2]mem.BufferPool
+		for i := range answers {
+			var err error
+			if answers[i], err = s.memory(ctx, &call{share: room.Share()}, prompt+1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		answers[0].Put(nil)
+		time.Sleep(time.Minute)
+		if n := conn.times.Load(); n != 0 {
+			t.Errorf("closed %d times in their time", n)
+		}
+		time.Sleep(time.Minute)
+		if n := conn.times.Load(); n != 1 {
+			t.Errorf("closed %d times after it, want once", n)
+		}
+		answers[1].Put(nil)
+		if n := pool.Lent(); n != 0 {
+			t.Errorf("%d buffers were not given back", n)
+		}
+	})
 }
 
 // TestAnAnswerThatGRPCDropsDoesNotEndItsConnection: where its client ends the
