@@ -5,6 +5,7 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -19,7 +20,8 @@ import (
 
 // prompt is how many bytes an answer may have that is not counted. gRPC takes an
 // answer whole and ends its call, and keeps it until its client takes it: so
-// many for each call of a connection are less than a sender may be ahead.
+// many for each call of a connection are less than a sender may be ahead. Of
+// still smaller ones gRPC does not say when they were taken.
 const prompt = 16 << 10
 
 // untaken is the memory of an answer, in which it waits to be taken.
@@ -28,18 +30,17 @@ type untaken struct {
 	pool *buffers.Pool
 	held service.Share
 	late *time.Timer
-	once sync.Once
-	over chan struct{} // closed at the end
+	over atomic.Bool
 }
 
 func (u *untaken) end() {
-	u.once.Do(func() {
-		close(u.over)
-		u.late.Stop()
-		u.pool.Put(u.data)
-		u.data = nil // the collector's look comes later
-		u.held.End()
-	})
+	if u.over.Swap(true) {
+		return
+	}
+	u.late.Stop()
+	u.pool.Put(u.data)
+	u.data = nil // the collector's look comes later
+	u.held.End()
 }
 
 // waiting is untaken for gRPC, which puts back what was taken, or will not be.
@@ -63,9 +64,12 @@ func (s *Server) memory(ctx context.Context, c *call, size int) (mem.BufferPool,
 	// Compressed it would wait in gRPC's own memory. This fails where nobody
 	// listens any more.
 	_ = grpc.SetSendCompressor(ctx, encoding.Identity)
-	u := &untaken{data: s.o.Buffers.Get(size), pool: s.o.Buffers, held: held, over: make(chan struct{})}
+	u := &untaken{data: s.o.Buffers.Get(size), pool: s.o.Buffers, held: held}
 	conn := connOf(ctx) // ctx itself would keep alive what is to be collected
-	u.late = time.AfterFunc(s.o.Answer, func() { s.hangUp(u, conn) })
+	u.late = time.AfterFunc(s.o.Answer, func() {
+		s.dropped.look()
+		time.AfterFunc(toldWithin, func() { s.hangUp(u, conn) })
+	})
 	w := &waiting{u}
 	runtime.AddCleanup(w, (*untaken).end, u)
 	return w, nil
@@ -77,11 +81,8 @@ const toldWithin = time.Second
 // hangUp ends the connection of an answer that is not merely dropped: gRPC has no
 // way to end a call alone whose handler has returned.
 func (s *Server) hangUp(u *untaken, conn net.Conn) {
-	s.dropped.look()
-	select {
-	case <-u.over:
+	if u.over.Load() {
 		return
-	case <-time.After(toldWithin):
 	}
 	if conn.Close() == nil { // else it has ended already
 		s.o.Log.Warn("an answer was not taken in time: its connection is closed", "term", s.o.Answer)

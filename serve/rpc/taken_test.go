@@ -3,6 +3,7 @@ package rpc
 import (
 	"log/slog"
 	"net"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"testing"
@@ -28,12 +29,20 @@ func (c *closing) Close() error {
 	return nil
 }
 
+// TestGRPCTellsWhenAnAnswerThatIsCountedWasTaken: else its memory would be lent
+// again while it is written.
+func TestGRPCTellsWhenAnAnswerThatIsCountedWasTaken(t *testing.T) {
+	if mem.IsBelowBufferPoolingThreshold(prompt) {
+		t.Errorf("this version of gRPC does not for %d bytes", prompt)
+	}
+}
+
 func TestOneAnswerThatIsNotTakenEndsItsConnectionAndNoneThatIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, pool, room := &closing{}, buffers.New(), service.NewRoom(1<<20)
 		s := &Server{o: Options{Buffers: pool, Answer: time.Minute, Log: slog.New(slog.DiscardHandler)}}
 		ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: knownConn{conn: conn}})
-		var answers [2]mem.BufferPool
+		var answers [3]mem.BufferPool // taken in time, while dropped ones are looked for, and not
 		for i := range answers {
 			var err error
 			if answers[i], err = s.memory(ctx, &call{share: room.Share()}, prompt+1); err != nil {
@@ -42,14 +51,16 @@ func TestOneAnswerThatIsNotTakenEndsItsConnectionAndNoneThatIs(t *testing.T) {
 		}
 		answers[0].Put(nil)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if n := conn.times.Load(); n != 0 {
 			t.Errorf("closed %d times in their time", n)
 		}
+		answers[1].Put(nil)
 		time.Sleep(time.Minute)
 		if n := conn.times.Load(); n != 1 {
 			t.Errorf("closed %d times after it, want once", n)
 		}
-		answers[1].Put(nil)
+		answers[2].Put(nil)
 		if n := pool.Lent(); n != 0 {
 			t.Errorf("%d buffers were not given back", n)
 		}
@@ -76,5 +87,19 @@ func TestAnAnswerThatGRPCDropsDoesNotEndItsConnection(t *testing.T) {
 	}
 	if conn.times.Load() != 0 {
 		t.Errorf("the connection is closed:\n%s", log.String())
+	}
+}
+
+func TestRefusalsDoNotKeepTheCollectorAtWork(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	var before, after runtime.MemStats
+	var d dropped
+	runtime.ReadMemStats(&before)
+	for range 1000 {
+		d.look()
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.NumGC - before.NumGC; n < 2 || n > 3 { // one may be Go's own
+		t.Errorf("%d collections, want 2", n)
 	}
 }
