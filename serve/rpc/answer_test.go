@@ -85,7 +85,7 @@ func TestAnswersThatNobodyTakesHoldBoundedMemory(t *testing.T) {
 				t.Fatalf("%s: an answer beside one that nobody takes, time %d", name, i)
 			}
 		}
-		w.echo.infer = answers(8 << 10)
+		w.echo.infer = answers(2 << 10)
 		if full(t, w) {
 			t.Errorf("%s: a small answer is refused", name)
 		}

@@ -20,9 +20,9 @@ import (
 
 // prompt is how many bytes an answer may have that is not counted. gRPC takes an
 // answer whole and ends its call, and keeps it until its client takes it: so
-// many for each call of a connection are less than a sender may be ahead. Of
-// still smaller ones gRPC does not say when they were taken.
-const prompt = 16 << 10
+// many are less than what it keeps of the call besides. Of answers up to 1 KiB it
+// does not say when they were taken.
+const prompt = 4 << 10
 
 // untaken is the memory of an answer, in which it waits to be taken.
 type untaken struct {

@@ -29,6 +29,27 @@ func (c *closing) Close() error {
 	return nil
 }
 
+// TestManyAnswersOfSomeKilobytesAreRefusedToo: of 900 connections they held
+// 2.6 GB where 1 GiB is allowed.
+func TestManyAnswersOfSomeKilobytesAreRefusedToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		room := service.NewRoom(1 << 20)
+		s := &Server{o: Options{Buffers: buffers.New(), Answer: time.Minute}}
+		ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: knownConn{conn: &closing{}}})
+		counted := 0
+		for range 200 {
+			answer, err := s.memory(ctx, &call{share: room.Share()}, 8<<10)
+			if _, ok := answer.(*waiting); ok && err == nil {
+				counted++
+				defer answer.Put(nil)
+			}
+		}
+		if counted != 128 {
+			t.Errorf("%d answers of 8 KiB are let in and counted where 1 MiB may wait, want 128", counted)
+		}
+	})
+}
+
 // TestGRPCTellsWhenAnAnswerThatIsCountedWasTaken: else its memory would be lent
 // again while it is written.
 func TestGRPCTellsWhenAnAnswerThatIsCountedWasTaken(t *testing.T) {
