@@ -1,11 +1,10 @@
 // Package spread owns on which CPU a run begins, where several go on at a time
-// and each keeps one CPU busy for a tenth of a millisecond or more.
+// and each keeps one CPU busy for milliseconds.
 //
 // The kernel balances threads over CPUs by and by. A thread that was woken to
 // read a request, and then goes on to run it, stays on the CPU where it woke,
 // although another run may be under way there and a CPU lie idle: both runs then
-// share one, until the balancer looks some milliseconds later. It also leaves
-// threads alone that ran a moment ago, for the sake of their caches. Here a run that
+// share one for some milliseconds, until the balancer looks. Here a run that
 // would begin on the CPU of another one is moved to a CPU without, once. From
 // then on it is the kernel's again: nothing is pinned, and other processes on
 // the machine are heeded as ever.
