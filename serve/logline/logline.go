@@ -22,9 +22,10 @@ import (
 // most is how many bytes wait at most: some thousand lines.
 const most = 1 << 20
 
-// pause is how long lines are gathered after a write: a server at work would
-// wake somebody for each line else, beside the request that made it.
-const pause = 5 * time.Millisecond
+// pause is how long lines are gathered that come this soon after a write: a
+// server at work would wake somebody for each line else, beside the request that
+// made it.
+const pause = time.Millisecond
 
 // Writer is the output of a log's handler. It is safe for concurrent use.
 type Writer struct {
@@ -88,19 +89,22 @@ func (w *Writer) run() {
 	own := slog.New(slog.NewTextHandler(w.out, nil))
 	var lines []byte
 	var told int64
+	var wrote time.Time
 	for open := true; open; {
 		_, open = <-w.wake
+		if open && time.Since(wrote) < pause {
+			time.Sleep(pause)
+		}
 		if lines = w.take(lines); len(lines) == 0 {
 			continue
 		}
-		if _, err := w.out.Write(lines); err != nil {
+		_, err := w.out.Write(lines)
+		wrote = time.Now()
+		if err != nil {
 			w.lost.Add(int64(bytes.Count(lines, []byte("\n"))))
 		} else if lost := w.Lost(); lost > told {
 			own.Warn("lines of the log were lost: nobody took them", "lines", lost-told)
 			told = lost
-		}
-		if open {
-			time.Sleep(pause)
 		}
 	}
 }

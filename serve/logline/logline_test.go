@@ -161,7 +161,7 @@ func (w *writes) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestLinesAreGatheredForAMomentAfterAWrite(t *testing.T) {
+func TestLinesThatComeSoonAfterAWriteAreGathered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &writes{}
 		w := New(out)
@@ -180,6 +180,11 @@ func TestLinesAreGatheredForAMomentAfterAWrite(t *testing.T) {
 		time.Sleep(pause)
 		if synctest.Wait(); out.Load() != 2 {
 			t.Fatalf("%d writes of lines that came in one pause", out.Load())
+		}
+		time.Sleep(pause)
+		log.Info("at once again")
+		if synctest.Wait(); out.Load() != 3 {
+			t.Fatalf("%d writes when a line came late", out.Load())
 		}
 		closed(t, w)
 	})
