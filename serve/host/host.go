@@ -101,7 +101,8 @@ type Host struct {
 
 	turn    chan struct{} // one load or unload at a time
 	closing sync.Once
-	closed  chan struct{} // when closing begins
+	life    context.Context // ends when closing begins
+	endLife context.CancelFunc
 
 	mu       sync.Mutex
 	status   Status
@@ -116,10 +117,11 @@ func newHost(name, stateDir string, load Load, observer Observer, log *slog.Logg
 	}
 	none := make(chan struct{})
 	close(none)
+	life, endLife := context.WithCancel(context.Background())
 	return &Host{
 		name: name, state: memoryOf(stateDir, name),
 		load: load, observer: observer, log: log, options: o, ring: replay.NewRing(o.Replay),
-		turn: make(chan struct{}, 1), closed: make(chan struct{}), status: Status{State: Empty}, retired: none,
+		turn: make(chan struct{}, 1), life: life, endLife: endLife, status: Status{State: Empty}, retired: none,
 	}
 }
 

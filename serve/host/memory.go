@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/penstock-ml/penstock/internal/bundle"
 	"github.com/penstock-ml/penstock/internal/verdict"
@@ -58,23 +57,6 @@ func (m memory) recall() (digest string, known bool, err error) {
 	return before.Digest, true, nil
 }
 
-// sweep removes what writes left that were killed: the temporary files of
-// verdict.WriteFile, which are of this one memory.
-func (m memory) sweep() error {
-	dir, prefix := filepath.Dir(string(m)), "."+filepath.Base(string(m))+"."
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	for _, entry := range entries {
-		number, ours := strings.CutPrefix(entry.Name(), prefix)
-		if ours && number != "" && strings.Trim(number, "0123456789") == "" {
-			err = errors.Join(err, os.Remove(filepath.Join(dir, entry.Name())))
-		}
-	}
-	return err
-}
-
 // Resume loads what was served before the restart; without a memory it does
 // nothing, and what was unloaded stays so. A failure is in the status too: the
 // server stays up for the admin listener to tell it better. What was asked for
@@ -85,7 +67,7 @@ func (h *Host) Resume(ctx context.Context) error {
 		return err
 	}
 	defer leave()
-	if err := h.state.sweep(); err != nil {
+	if err := verdict.SweepFile(string(h.state)); err != nil {
 		h.log.Warn("what a killed write left is still there", "model", h.name, "reason", err)
 	}
 	digest, known, err := h.state.recall()

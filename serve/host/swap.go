@@ -112,21 +112,12 @@ func (h *Host) tidyLater() {
 	if h.options.Tidy == nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-h.closed:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	leave, err := h.enter(ctx)
+	leave, err := h.enter(h.life)
 	if err != nil {
 		return // closed
 	}
 	defer leave()
-	h.options.Tidy(ctx)
+	h.options.Tidy(h.life)
 }
 
 // closeAfterLast closes a model after its last request.
@@ -197,7 +188,7 @@ func (h *Host) drain(ctx context.Context, last *model.Model) error {
 // stop waits for the turn and keeps it.
 func (h *Host) stop() {
 	h.closing.Do(func() {
-		close(h.closed)
+		h.endLife()
 		h.turn <- struct{}{}
 	})
 }
